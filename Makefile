@@ -1,0 +1,63 @@
+# Shunt. `make` lists the targets; `make demo` shows the main job.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOL    := $(GO) tool -modfile=tools.mod
+SOURCES := $(shell find . -name '*.go' -not -path './build/*') go.mod go.sum
+
+export CGO_ENABLED := 0
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: build/shunt build/shuntsim ## the two static binaries, in build/
+
+build/shunt build/shuntsim: build/%: $(SOURCES)
+	@mkdir -p build
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+.PHONY: demo
+demo: build ## the main job on loopback: 12,000 messages, every one accounted for
+	@build/shuntsim demo --shunt build/shunt
+
+.PHONY: test
+test: lint unit kill demo-test interop ## everything that a change must pass
+	@echo "make test: all of it passed"
+
+.PHONY: unit
+unit: ## the Go tests
+	$(GO) test -count=1 ./...
+
+.PHONY: race
+race: ## the Go tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -count=1 -race ./...
+
+.PHONY: lint
+lint: ## go vet, staticcheck, gofumpt
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@unformatted="$$($(TOOL) gofumpt -l $$(git ls-files '*.go'))"; \
+	if [ -n "$$unformatted" ]; then echo "not gofumpt'ed, run make fmt:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: fmt
+fmt: ## format all Go files
+	$(TOOL) gofumpt -w $$(git ls-files '*.go')
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s) each
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-10s} $$pkg; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: build ## the relay against the same client and sink without it
+	@$(GO) build -o build/bench ./test/bench
+	@build/bench -shunt build/shunt $(BENCHFLAGS)

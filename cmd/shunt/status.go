@@ -1,0 +1,161 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shunt/gateway/noc"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return a.remote(&cobra.Command{
+		Use:     "status",
+		Short:   "Show the gateway at a glance",
+		Example: "  shunt status\n  shunt status --json",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.ask(func(n *noc.Client) error {
+				st, err := n.Status(c.Context())
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.writeJSON(st)
+				}
+				return a.printStatus(&st, time.Now())
+			})
+		},
+	})
+}
+
+func (a *app) printStatus(st *noc.Status, now time.Time) error {
+	return a.table(func(w io.Writer) {
+		row(w, "node", fmt.Sprintf("%s, shunt %s, up %s", st.Node, st.Version, age(now, st.Started)))
+		row(w, "divert", st.Divert)
+		for i, why := range st.FailOpen {
+			row(w, label(i, "fail open"), why)
+		}
+		row(w, "listen", strings.Join(st.Listen, ", "))
+		row(w, "app api", strings.Join(st.API, ", "))
+		row(w, "registry", registryLine(st))
+		row(w, "binds", fmt.Sprintf("transmitter %d, receiver %d, transceiver %d; upstream %d",
+			st.Binds.Transmitter, st.Binds.Receiver, st.Binds.Transceiver, st.Binds.Upstream))
+		for i, o := range st.Own {
+			text := fmt.Sprintf("%s: %s, window in use %d", o.SMSC, o.State, o.Window)
+			if o.LastError != "" {
+				text += ", last error: " + o.LastError
+			}
+			row(w, label(i, "own binds"), text)
+		}
+		c := &st.Counters
+		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
+		row(w, "reasons", counts(c.Reasons))
+		row(w, "pushes", counts(c.Pushes))
+		row(w, "fallback", fmt.Sprintf("sent %d, retried %d, resubmitted %d", c.FallbackSent, c.FallbackRetried, c.FallbackResubmitted))
+		row(w, "receipts", fmt.Sprintf("sent %d, waiting %d", c.ReceiptsSent, c.ReceiptsWaiting))
+		s := &st.Spool
+		row(w, "spool", fmt.Sprintf("%d of %d: %s; receipts due %d", s.LiveTotal, s.Max, counts(s.Live), s.ReceiptsDue))
+		row(w, "finished", counts(s.Finals))
+		commit := fmt.Sprintf("%d, last %s, slowest %s", s.Commits, s.CommitLast.Round(time.Microsecond), s.CommitMax.Round(time.Microsecond))
+		if s.Failures > 0 {
+			commit += fmt.Sprintf(", failed %d", s.Failures)
+		}
+		row(w, "commits", commit)
+		if s.LastError != nil {
+			row(w, "spool error", fmt.Sprintf("%s ago: %v", age(now, s.LastErrorAt), s.LastError))
+		}
+	})
+}
+
+func registryLine(st *noc.Status) string {
+	text := fmt.Sprintf("%d numbers, %d active, %d devices; index %s", st.Registered.Numbers, st.Registered.Active, st.Registered.Devices, octets(st.IndexBytes))
+	if !st.IndexReady {
+		text += ", still loading: everything is forwarded"
+	}
+	if st.Registered.Corrupt > 0 {
+		text += fmt.Sprintf("; %d records do not decode: see the log", st.Registered.Corrupt)
+	}
+	return text
+}
+
+func (a *app) sessionsCommand() *cobra.Command {
+	return a.remote(&cobra.Command{
+		Use:     "sessions",
+		Short:   "List the ESMEs' binds",
+		Example: "  shunt sessions",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.ask(func(n *noc.Client) error {
+				all, err := n.Sessions(c.Context())
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.writeJSON(map[string][]noc.Session{"sessions": all})
+				}
+				if len(all) == 0 {
+					_, err = fmt.Fprintln(a.out, "no binds")
+					return err
+				}
+				now := time.Now()
+				return a.table(func(w io.Writer) {
+					row(w, "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
+					for _, s := range all {
+						row(w, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
+							s.PDUsIn, s.PDUsOut, s.WindowIn, s.WindowOut, s.LastError)
+					}
+				})
+			})
+		},
+	})
+}
+
+// label names the first of several rows.
+func label(i int, name string) string {
+	if i == 0 {
+		return name
+	}
+	return " " // row would show an empty cell as "-"
+}
+
+// counts lists what is not zero, in the order of the names.
+func counts[K cmp.Ordered, V int | uint64](m map[K]V) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if m[k] != 0 {
+			parts = append(parts, fmt.Sprintf("%v %d", k, m[k]))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// age is how long ago t was, in whole seconds.
+func age(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return max(now.Sub(t), 0).Round(time.Second).String()
+}
+
+// octets is n in the largest binary unit that keeps a digit before the point.
+func octets(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/unit, 0
+	for ; v >= unit && i < 3; i++ {
+		v /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGT"[i])
+}

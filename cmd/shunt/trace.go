@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shunt/gateway/noc"
+)
+
+// stampLayout is how tables show times, in UTC.
+const stampLayout = "2006-01-02 15:04:05.000"
+
+func (a *app) traceCommand() *cobra.Command {
+	return a.showsNumbers(a.remote(&cobra.Command{
+		Use:   "trace MSGID|NUMBER",
+		Short: "Show everything that happened to a diverted message",
+		Long: "Show everything that happened to a diverted message, in order, with times (UTC) and reasons.\n" +
+			"MSGID is Shunt's own id or the message_id that the ESME was given; a NUMBER shows its\n" +
+			"latest messages, newest first. What could be both is taken for an id unless it begins with +.",
+		Example: "  shunt trace s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z\n  shunt trace +447700900042 --unmask",
+		Args:    oneArg("MSGID or NUMBER"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.ask(func(n *noc.Client) error {
+				all, err := n.Trace(c.Context(), args[0], a.unmask)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.writeJSON(map[string][]noc.Trace{"messages": all})
+				}
+				for i := range all {
+					if i > 0 {
+						fmt.Fprintln(a.out)
+					}
+					if err := a.printTrace(&all[i]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}))
+}
+
+func (a *app) printTrace(t *noc.Trace) error {
+	err := a.table(func(w io.Writer) {
+		row(w, "message", t.ID)
+		if t.WireID != t.ID {
+			row(w, "message_id", t.WireID)
+		}
+		row(w, "to", t.Number)
+		row(w, "from", fmt.Sprintf("%s, of ESME %s", t.From, t.Account.SystemID))
+		row(w, "app", t.App)
+		row(w, "state", fmt.Sprintf("%s since %s", t.State, stamp(t.Since)))
+		row(w, "received", stamp(t.ReceivedAt))
+		row(w, "claim by", stamp(t.ClaimBy))
+		row(w, "expires", stamp(t.ExpiresAt))
+		if t.Device != "" {
+			row(w, "claimed by", "device "+t.Device)
+		}
+		if t.Read {
+			row(w, "read", "yes")
+		}
+		if t.SMSAttempts > 0 {
+			row(w, "sms", smsLine(t))
+		}
+		if t.ReceiptDue {
+			row(w, "receipt", "waits for the ESME")
+		}
+	})
+	if err != nil || len(t.Steps) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return a.table(func(w io.Writer) {
+		row(w, "TIME", "AFTER", "EVENT", "STATE", "REASON", "DETAIL")
+		for _, s := range t.Steps {
+			state := s.To.String()
+			if s.From == s.To {
+				state = "" // no arrow was taken
+			}
+			row(w, stamp(s.At), s.At.Sub(t.ReceivedAt).Round(time.Millisecond), s.Event, state, s.Reason, s.Detail)
+		}
+	})
+}
+
+func smsLine(t *noc.Trace) string {
+	parts := []string{fmt.Sprintf("attempts %d, sent again %d", t.SMSAttempts, t.Resubmits)}
+	if t.Peer != "" {
+		parts = append(parts, fmt.Sprintf("by %s as %s", t.Peer, t.SMSID))
+	}
+	if t.SMSErr != "" {
+		parts = append(parts, "err "+t.SMSErr)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(stampLayout)
+}

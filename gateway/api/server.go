@@ -1,0 +1,204 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"shunt/gateway/msg"
+	"shunt/store/registry"
+)
+
+// Limits of a request. No operation of this version takes a body; what comes
+// all the same is read up to maxBody and ignored.
+const (
+	maxBody   = 4 << 10  // octets
+	maxHeader = 16 << 10 // octets
+	maxBearer = registry.MaxBearer
+
+	headerWithin = 5 * time.Second
+	readWithin   = 10 * time.Second
+	writeWithin  = 30 * time.Second // more than decideWithin
+	idleFor      = 60 * time.Second
+	drainWithin  = 5 * time.Second
+)
+
+// Serve answers on l with h, which New made, until ctx ends; then it stops
+// accepting, waits up to 5 seconds for requests under way and returns nil. It
+// closes l. Any other end is an error.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerWithin,
+		ReadTimeout:       readWithin,
+		WriteTimeout:      writeWithin,
+		IdleTimeout:       idleFor,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // TLS and protocol faults of clients
+	}
+	stopped := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+		defer cancel()
+		if srv.Shutdown(drain) != nil {
+			_ = srv.Close() // whoever is still there had its time
+		}
+	})
+	err := srv.Serve(l)
+	if release() { // ctx is not done: Serve ended by itself
+		return fmt.Errorf("app api on %s: %w", l.Addr(), err)
+	}
+	<-stopped
+	return nil
+}
+
+// front stands before the mux: it bounds bodies, turns the mux's plain refusals
+// into problems, and keeps a panic from ending more than its request.
+type front struct {
+	mux *http.ServeMux
+	log *slog.Logger
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	rec := &recorder{ResponseWriter: w}
+	defer f.finish(rec, r, began)
+
+	handler, pattern := f.mux.Handler(r)
+	if pattern == "" {
+		f.refuse(rec, r, handler)
+		return
+	}
+	if err := discardBody(rec, r); err != nil {
+		if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
+			newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is longer than %d octets", maxBody)).write(rec)
+			return
+		}
+		newProblem(http.StatusBadRequest, codeInvalid, "the body could not be read").write(rec)
+		return
+	}
+	f.mux.ServeHTTP(rec, r)
+}
+
+// finish writes the log's line and, after a panic, the answer.
+func (f *front) finish(w *recorder, r *http.Request, began time.Time) {
+	v := recover()
+	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+		panic(v)
+	}
+	if v != nil {
+		// The value of a panic may quote anything, so only its type is logged.
+		f.log.Error("app api panicked", "method", r.Method, "route", r.Pattern, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		if w.status != 0 {
+			panic(http.ErrAbortHandler) // too late for an answer: break the connection
+		}
+		newProblem(http.StatusInternalServerError, codeInternal, "the gateway failed; its log says why").write(w)
+	}
+	f.log.Debug("app api", "method", r.Method, "route", r.Pattern, "status", w.status, "took", time.Since(began))
+}
+
+// refuse asks the mux's own refusal for its status and answers with a problem.
+func (f *front) refuse(w http.ResponseWriter, r *http.Request, refusal http.Handler) {
+	probe := &recorder{ResponseWriter: nowhere{http.Header{}}}
+	refusal.ServeHTTP(probe, r)
+	if probe.status == http.StatusMethodNotAllowed {
+		p := newProblem(http.StatusMethodNotAllowed, codeMethod, "this path takes another method: see the Allow header")
+		p.allow = probe.Header().Get("Allow")
+		p.write(w)
+		return
+	}
+	newProblem(http.StatusNotFound, codeNotFound, "no such path: /openapi.json lists them").write(w)
+}
+
+// discardBody reads what no operation needs, so that a body beyond maxBody is
+// refused before anything is decided.
+func discardBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength > maxBody {
+		return &http.MaxBytesError{Limit: maxBody}
+	}
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	return err
+}
+
+const bearerScheme = "bearer"
+
+// authenticate finds the caller before anything else of the request is looked
+// at.
+func (h *handlers) authenticate(ctx huma.Context, next func(huma.Context)) {
+	number, device, err := h.device(ctx.Header("Authorization"))
+	if err != nil {
+		for k, v := range err.GetHeaders() {
+			ctx.SetHeader(k, v[0])
+		}
+		ctx.SetHeader("Content-Type", err.ContentType(""))
+		ctx.SetStatus(err.Status)
+		_ = huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), err) // a client that left is not our fault
+		return
+	}
+	next(huma.WithValue(ctx, callerKey{}, caller{number, device}))
+}
+
+// device reads an Authorization header (RFC 6750 §2.1). The problem is the
+// same whether there is no bearer, one of no use or one that nobody has.
+func (h *handlers) device(header string) (number msg.Number, device registry.Device, refused *problem) {
+	scheme, bearer, _ := strings.Cut(header, " ")
+	bearer = strings.TrimSpace(bearer)
+	refused = newProblem(http.StatusUnauthorized, codeUnauthorized, "send the device's bearer as Authorization: Bearer …")
+	if !strings.EqualFold(scheme, bearerScheme) || bearer == "" || len(bearer) > maxBearer {
+		return 0, device, refused
+	}
+	n, device, err := h.Devices.ByBearer(bearer)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return 0, registry.Device{}, refused
+	case err != nil:
+		h.Log.Error("registry did not answer an app", "error", err)
+		refused = newProblem(http.StatusServiceUnavailable, codeUnavailable, "the gateway cannot decide at the moment: repeat the same call")
+		refused.retryAfter = 1
+		return 0, registry.Device{}, refused
+	}
+	return n, device, nil
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int // 0: nothing yet
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// nowhere takes an answer that nobody will see.
+type nowhere struct{ h http.Header }
+
+func (n nowhere) Header() http.Header         { return n.h }
+func (n nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (n nowhere) WriteHeader(int)             {}

@@ -1,0 +1,363 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shunt/gateway/msg"
+	"shunt/smpp/coding"
+)
+
+// credentials makes the directory of secrets that the files in testdata name,
+// fit and unfit ones, and has $CREDENTIALS_DIRECTORY point there.
+func credentials(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	key, cert := keyPair(t, elliptic.P256())
+	p384, _ := keyPair(t, elliptic.P384())
+	account := func(typ, key string) string {
+		b, err := json.Marshal(map[string]string{
+			"type": typ, "project_id": "chat-1", "client_email": "push@example.com", "private_key": key,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for name, content := range map[string]string{
+		"own.password":  "s3cret\n",
+		"long.password": "ninechars",
+		"chat.p8":       key,
+		"p384.p8":       p384,
+		"public.pem":    cert,
+		"ca.pem":        cert,
+		"chat.json":     account("service_account", key),
+		"user.json":     account("authorized_user", key),
+		"keyless.json":  account("service_account", ""),
+		"empty":         " \n",
+		"huge":          strings.Repeat("x", maxSecret+1),
+	} {
+		write(t, filepath.Join(dir, name), content)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func keyPair(t testing.TB, c elliptic.Curve) (key, cert string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(c, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	self, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: self}))
+}
+
+// TestFiles loads every file in testdata. A file ends in the faults that it
+// has, each behind "# want ": all of them, in order, word for word. {creds}
+// and {dir} stand for the directories of the credentials and of the file.
+func TestFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	creds := credentials(t)
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.Lines(string(data)) {
+				if w, ok := strings.CutPrefix(line, "# want "); ok {
+					want = append(want, strings.TrimSpace(w))
+				}
+			}
+			c, faults, err := Load(file)
+			if err != nil {
+				t.Fatalf("Load(%s): %v", file, err)
+			}
+			var got []string
+			for line := range strings.Lines(Text(faults)) {
+				line = strings.TrimSpace(strings.TrimPrefix(line, file+":"))
+				line = strings.ReplaceAll(line, creds, "{creds}")
+				got = append(got, strings.ReplaceAll(line, dir, "{dir}"))
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("faults of %s (-want +got):\n%s", file, d)
+			}
+			if (c == nil) != Fatal(faults) {
+				t.Errorf("Load(%s) gave a Config: %t, fatal: %t", file, c != nil, Fatal(faults))
+			}
+		})
+	}
+}
+
+func load(t *testing.T, file string) *Config {
+	t.Helper()
+	c, faults, err := Load(file)
+	if err != nil || c == nil {
+		t.Fatalf("Load(%s): %v\n%s", file, err, Text(faults))
+	}
+	return c
+}
+
+// secretPaths compares secrets by where they were found.
+var secretPaths = cmp.Comparer(func(a, b Secret) bool { return a.path == b.path })
+
+func TestFull(t *testing.T) {
+	creds := credentials(t)
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := func(name string) Secret { return Secret{path: filepath.Join(creds, name)} }
+	want := &Config{
+		File:   "testdata/full.toml",
+		Node:   Node{ID: "edge-1", DataDir: filepath.Join(dir, "data")},
+		Listen: []Listen{{"127.0.0.1:0"}, {"[::]:2776"}},
+		Intercept: Intercept{
+			Upstream: "smsc-a", Divert: DivertShadow, FallbackSMSC: "smsc-own",
+		},
+		Accounts: []Account{
+			{SystemID: "bank", Divert: true, DefaultAlphabet: coding.Latin1},
+			{SystemID: "news", DefaultAlphabet: coding.ASCII},
+			{SystemID: "plain", DefaultAlphabet: coding.GSM7},
+		},
+		SMSCs: []SMSC{
+			{Name: "smsc-a", Addr: "smsc.example.net:2775", Sessions: 2, Window: 500, Rate: 2000},
+			{
+				Name: "smsc-own", Addr: "[2001:db8::7]:2775", SystemID: "shunt", Password: secret("own.password"),
+				Bind: TransmitterReceiver, Sessions: 3, Window: 32, Rate: 20, MessageID: IDHexRespDecReceipt,
+			},
+		},
+		Apps: []App{
+			{
+				ID: "chat",
+				APNs: &APNs{
+					TeamID: "ABCDE12345", KeyID: "FGHIJ67890", Key: secret("chat.p8"), Topic: "com.example.chat",
+					Endpoint: "https://127.0.0.1:2197", CA: secret("ca.pem"),
+				},
+				FCM: &FCM{
+					ServiceAccount: secret("chat.json"), Endpoint: "https://127.0.0.1:2198/v1", CA: secret("ca.pem"),
+				},
+			},
+			{ID: "ios-only", APNs: &APNs{
+				TeamID: "ABCDE12345", KeyID: "FGHIJ67890", Key: secret("chat.p8"), Topic: "com.example.other",
+			}},
+		},
+		Plans: []Plan{
+			{
+				Name: "news",
+				Match: Match{
+					To: []string{"+44", "+353"}, From: []string{"NEWS*"},
+					Account: []string{"bank", "news"}, ServiceType: []string{"", "CMT"},
+				},
+				Order: []Channel{ViaApp, Carrier}, ClaimWithin: 2 * time.Minute, Lease: time.Minute, Prefer: msg.PossibleDuplicate,
+			},
+			{
+				Name: "never", Match: Match{From: []string{"112"}}, Order: []Channel{Carrier},
+				ClaimWithin: 30 * time.Second, Lease: 10 * time.Second, Prefer: msg.PossibleLoss,
+			},
+			BuiltInPlan(),
+		},
+		Policy: Policy{
+			DivertFrom: []string{"*", "BANK"}, NeverDivertFrom: []string{"BANK*", "112"},
+			NeverDivertServiceType: []string{}, AllowOTP: true, Share: 10,
+		},
+		Retention: Retention{Messages: 30 * day},
+		API:       API{Listen: "[::1]:8444"},
+		NOC:       NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
+		Log:       Log{FullNumbers: true},
+		SMPP: SMPP{
+			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,
+			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536,
+		},
+	}
+	got := load(t, "testdata/full.toml")
+	if d := cmp.Diff(want, got, secretPaths); d != "" {
+		t.Errorf("Load(full.toml) (-want +got):\n%s", d)
+	}
+	own, _ := got.SMSC("smsc-own")
+	if p := string(own.Password.Bytes()); p != "s3cret" {
+		t.Errorf("password = %q, want it without its line end", p)
+	}
+	if got.Plans[1].AppFirst() || !got.Plans[0].AppFirst() || (&Plan{}).AppFirst() {
+		t.Error("AppFirst: want only the plans with the app in front")
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	creds := credentials(t)
+	host, err := os.Hostname()
+	if err != nil || identifier(host) != nil {
+		host = "shunt"
+	}
+	want := &Config{
+		File:      "testdata/minimal.toml",
+		Node:      Node{ID: host, DataDir: "/var/lib/shunt"},
+		Listen:    []Listen{{"0.0.0.0:2775"}},
+		Intercept: Intercept{Upstream: "smsc-a", Divert: DivertOn, FallbackSMSC: "smsc-own"},
+		SMSCs: []SMSC{
+			{Name: "smsc-a", Addr: "192.0.2.1:2775", Sessions: 2, Window: 500, Rate: 2000},
+			{
+				Name: "smsc-own", Addr: "192.0.2.1:2775", Sessions: 2, Window: 500, Rate: 2000,
+				SystemID: "shunt", Password: Secret{path: filepath.Join(creds, "own.password")},
+			},
+		},
+		Apps:  []App{{ID: "chat", FCM: &FCM{ServiceAccount: Secret{path: filepath.Join(creds, "chat.json")}}}},
+		Plans: []Plan{BuiltInPlan()},
+		Policy: Policy{
+			DivertFrom: []string{"*"}, NeverDivertServiceType: []string{"WAP", "VMA", "VMN", "USSD"}, Share: 100,
+		},
+		Retention: Retention{Messages: 72 * time.Hour},
+		API:       API{Listen: "127.0.0.1:8443"},
+		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},
+		SMPP: SMPP{
+			SessionInit: 10 * time.Second, EnquireLink: 30 * time.Second, Response: 60 * time.Second,
+			MaxPDU: 70 << 10, WriteStall: 30 * time.Second, Window: 4096,
+		},
+	}
+	if d := cmp.Diff(want, load(t, "testdata/minimal.toml"), secretPaths); d != "" {
+		t.Errorf("Load(minimal.toml) (-want +got):\n%s", d)
+	}
+	transit := load(t, "testdata/transit.toml")
+	if p := transit.Policy.DivertFrom; p != nil {
+		t.Errorf("divert_from = %q without one in the file, want none", p)
+	}
+}
+
+// TestAccounts: opting in is by account once there are accounts.
+func TestAccounts(t *testing.T) {
+	credentials(t)
+	all := load(t, "testdata/minimal.toml")
+	some := load(t, "testdata/full.toml")
+	for _, tt := range []struct {
+		c    *Config
+		id   string
+		want Account
+	}{
+		{all, "anyone", Account{"anyone", true, coding.GSM7}},
+		{some, "bank", Account{"bank", true, coding.Latin1}},
+		{some, "news", Account{"news", false, coding.ASCII}},
+		{some, "anyone", Account{"anyone", false, coding.GSM7}},
+	} {
+		if got := tt.c.Account(tt.id); got != tt.want {
+			t.Errorf("Account(%q) of %s = %+v, want %+v", tt.id, tt.c.File, got, tt.want)
+		}
+	}
+	if m, ok := some.SMSC("nobody"); ok {
+		t.Errorf("SMSC(nobody) = %+v", m)
+	}
+}
+
+func TestLoadUnreadable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.toml")
+	if _, _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("Load of no file: %v, want an error that names %s", err, path)
+	}
+	write(t, path, strings.Repeat("#", maxFile+1))
+	if _, _, err := Load(path); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("Load of a huge file: %v, want it refused", err)
+	}
+}
+
+// TestLoadHostile loads the largest files of the kinds that make parsers run
+// out of stack or of time. Each must come to an end with faults.
+func TestLoadHostile(t *testing.T) {
+	for _, tt := range []struct{ name, before, part, after string }{
+		{"open brackets", "a = ", "[", ""},
+		{"open braces", "a = ", "{a=", ""},
+		{"a dotted key", "", "a.", "a = 1"},
+		{"a dotted header", "[", "a.", "a]"},
+		{"array tables", "", "[[listen]]\n", ""},
+		{"control characters", "", "\n\x00", ""},
+		{"an unknown key", "", "a", " = 1"},
+		{"list items", "[policy]\ndivert_from = [", "1,", "]"},
+		{"one long string", "node.id = \"", "é", "\""},
+	} {
+		path := filepath.Join(t.TempDir(), "hostile.toml")
+		n := (maxFile - len(tt.before) - len(tt.after)) / len(tt.part)
+		write(t, path, tt.before+strings.Repeat(tt.part, n)+tt.after)
+		_, faults, err := Load(path)
+		if err != nil || !Fatal(faults) {
+			t.Errorf("Load of a megabyte of %s: error %v, fatal %t, want faults", tt.name, err, Fatal(faults))
+		}
+		for _, f := range faults {
+			if len(f.String()) > 1000 {
+				t.Errorf("Load of a megabyte of %s: a fault of %d octets", tt.name, len(f.String()))
+				break
+			}
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	credentials(f)
+	path := filepath.Join(f.TempDir(), "shunt.toml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, faults := parse(path, data)
+		lines := strings.Count(string(data), "\n") + 1
+		for _, fault := range faults {
+			if fault.Line < 1 || fault.Line > lines || fault.Col < 1 || fault.Text == "" {
+				t.Errorf("parse(%q): fault without a place in the file: %+v", data, fault)
+			}
+			if s := fault.String(); strings.ContainsAny(s, "\n\r") {
+				t.Errorf("parse(%q): fault of several lines: %q", data, s)
+			}
+		}
+		if Fatal(faults) {
+			return
+		}
+		if len(c.Listen) == 0 || c.Intercept.Upstream == "" || c.SMPP.Window == 0 || len(c.Plans) == 0 {
+			t.Errorf("parse(%q): no faults, but not whole: %+v", data, c)
+		}
+	})
+}

@@ -1,0 +1,394 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"shunt/gateway/msg"
+	"shunt/smpp/coding"
+)
+
+const (
+	day     = 24 * time.Hour
+	forever = 3650 * day
+)
+
+// parse reads a whole file; it touches no other but the secrets.
+func parse(file string, data []byte) (*Config, []Fault) {
+	t := readTree(file, data)
+	l := &loader{file: file, faults: t.faults, broken: len(t.faults) > 0}
+	s := &section{loader: l, table: t.root}
+	c := &Config{File: file}
+
+	l.node(s, c)
+	l.listen(s, c)
+	smscs := l.smscs(s, c)
+	l.intercept(s, c, smscs)
+	l.accounts(s, c)
+	l.apps(s, c)
+	l.plans(s, c)
+	l.policy(s, c)
+	l.rest(s, c)
+	l.smpp(s, c)
+	s.refuse("route")
+	s.close()
+	l.idle(s, c, smscs)
+
+	slices.SortStableFunc(l.faults, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	return c, l.faults
+}
+
+func (l *loader) node(file *section, c *Config) {
+	s, _ := file.sub("node")
+	defer s.close()
+	host, err := os.Hostname()
+	if err != nil || identifier(host) != nil {
+		host = "shunt"
+	}
+	c.Node.ID = get(s, "id", host, str(identifier))
+	c.Node.DataDir = beside(c.File, get(s, "data_dir", "/var/lib/shunt", str(directory)))
+}
+
+func (l *loader) listen(file *section, c *Config) {
+	sections := file.subs("listen")
+	if !file.has("listen") {
+		l.missing(top, "listen", "missing, want a [[listen]] with an addr for ESMEs to bind to")
+	}
+	seen := unique{}
+	for _, s := range sections {
+		a := must(s, "addr", `an address such as "0.0.0.0:2775"`, str(listenAddr))
+		seen.check(s, "addr", a)
+		s.refuse("tls")
+		s.close()
+		c.Listen = append(c.Listen, Listen{a})
+	}
+}
+
+// unique remembers where a value was first used.
+type unique map[string]place
+
+func (u unique) check(s *section, key, v string) {
+	if v == "" {
+		return
+	}
+	if first, ok := u[v]; ok {
+		s.fault(s.where(key), key, "%s is used twice, first at line %d, want it once", quote(v), first.line)
+		return
+	}
+	u[v] = s.where(key)
+}
+
+// smscs gives back the sections beside their SMSCs, for what other sections
+// ask of them.
+func (l *loader) smscs(file *section, c *Config) []*section {
+	sections := file.subs("smsc")
+	seen := unique{}
+	for _, s := range sections {
+		m := SMSC{
+			Name:     must(s, "name", "a name", str(identifier)),
+			Addr:     must(s, "addr", `an address such as "198.51.100.7:2775"`, str(remoteAddr)),
+			SystemID: get(s, "system_id", "", str(systemID)),
+			Password: s.secret("password_file", "", checkPassword),
+			Bind:     get(s, "bind", Transceiver, oneOf[Bind](bindNames...)),
+			Sessions: get(s, "sessions", 2, integer(1, 64)),
+			Window:   get(s, "window", 500, integer(1, 65536)),
+			Rate:     get(s, "rate", 2000, rate(1, 1_000_000)),
+
+			MessageID: get(s, "message_id", IDRaw, oneOf[IDFormat](idFormatNames...)),
+		}
+		seen.check(s, "name", m.Name)
+		s.refuse("tls", "local_addr")
+		s.close()
+		c.SMSCs = append(c.SMSCs, m)
+	}
+	return sections
+}
+
+func (l *loader) intercept(file *section, c *Config, smscs []*section) {
+	s, _ := file.sub("intercept")
+	defer s.close()
+	get(s, "mode", "", mode)
+	get(s, "message_id", 0, oneOf[uint8]("ulid"))
+	i := Intercept{
+		Upstream:     must(s, "upstream", "the name of an [[smsc]]", str(anything)),
+		Divert:       get(s, "divert", DivertOn, oneOf[Divert](divertNames...)),
+		FallbackSMSC: get(s, "fallback_smsc", "", str(anything)),
+	}
+	c.Intercept = i
+	l.names(s, c, "upstream")
+	l.names(s, c, "fallback_smsc")
+	if i.Divert != DivertOff && !s.has("fallback_smsc") {
+		l.missing(s.table.at, "intercept.fallback_smsc",
+			`missing, want the name of an [[smsc]] for Shunt's own bind, or divert = "off"`)
+	}
+	for k, m := range c.SMSCs {
+		if m.Name == "" || m.Name != i.FallbackSMSC {
+			continue
+		}
+		for _, key := range []string{"system_id", "password_file"} {
+			if !smscs[k].has(key) {
+				l.missing(smscs[k].table.at, "smsc."+key, "missing, want it for Shunt's own bind: intercept.fallback_smsc names this SMSC")
+			}
+		}
+	}
+}
+
+func mode(v *value) (string, error) {
+	if v.kind == unstable.String && v.text == "terminating" {
+		return "", fmt.Errorf(`"terminating" is %s, want "transparent"`, notAvailable)
+	}
+	_, err := oneOf[uint8]("transparent")(v)
+	return v.text, err
+}
+
+// names checks that a key holds the name of an SMSC.
+func (l *loader) names(s *section, c *Config, key string) {
+	e := s.table.find(key)
+	if e == nil || e.value.kind != unstable.String {
+		return
+	}
+	if _, ok := c.SMSC(e.value.text); ok && e.value.text != "" {
+		return
+	}
+	var all []string
+	for _, m := range c.SMSCs {
+		if m.Name != "" && !slices.Contains(all, m.Name) {
+			all = append(all, m.Name)
+		}
+	}
+	want := "one of " + quoteAll(all)
+	if len(all) == 0 {
+		want = "an [[smsc]] of that name"
+	}
+	l.missing(e.value.at, s.path(key), fmt.Sprintf("%s is the name of no [[smsc]], want %s", quote(e.value.text), want))
+}
+
+func (l *loader) accounts(file *section, c *Config) {
+	seen := unique{}
+	for _, s := range file.subs("account") {
+		a := Account{
+			SystemID:        must(s, "system_id", "the system_id of an ESME", str(systemID)),
+			Divert:          get(s, "divert", false, boolean),
+			DefaultAlphabet: get(s, "default_alphabet", coding.GSM7, alphabet),
+		}
+		seen.check(s, "system_id", a.SystemID)
+		s.refuse("password_file", "allow", "window", "rate", "max_binds", "local_addr")
+		ignore(s, "default_country", str(country))
+		s.close()
+		c.Accounts = append(c.Accounts, a)
+	}
+}
+
+func alphabet(v *value) (coding.Alphabet, error) {
+	if v.kind == unstable.String && v.text == "gsm-packed" {
+		return 0, fmt.Errorf(`"gsm-packed" is %s, want one of "gsm", "latin1", "ascii"`, notAvailable)
+	}
+	i, err := oneOf[uint8]("gsm", "latin1", "ascii")(v)
+	return []coding.Alphabet{coding.GSM7, coding.Latin1, coding.ASCII}[i], err
+}
+
+func (l *loader) apps(file *section, c *Config) {
+	seen := unique{}
+	for _, s := range file.subs("app") {
+		a := App{ID: must(s, "id", "a name", str(identifier))}
+		seen.check(s, "id", a.ID)
+		ignore(s, "active_for", duration(time.Second, forever))
+		ignore(s, "inactive_after", duration(time.Second, forever))
+		if p, ok := s.sub("apns"); ok {
+			a.APNs = &APNs{
+				TeamID:   must(p, "team_id", "the team's id", str(appleID)),
+				KeyID:    must(p, "key_id", "the key's id", str(appleID)),
+				Key:      p.secret("key_file", "the .p8 file from Apple", checkAPNsKey),
+				Topic:    must(p, "topic", "the bundle id", str(topic)),
+				Endpoint: get(p, "endpoint", "", str(endpoint)),
+				CA:       p.secret("ca_file", "", checkCA),
+			}
+			p.close()
+		}
+		if p, ok := s.sub("fcm"); ok {
+			a.FCM = &FCM{
+				ServiceAccount: p.secret("service_account_file", "the service account's JSON", checkServiceAccount),
+				Endpoint:       get(p, "endpoint", "", str(endpoint)),
+				CA:             p.secret("ca_file", "", checkCA),
+			}
+			p.close()
+		}
+		if !s.has("apns") && !s.has("fcm") {
+			l.missing(s.table.at, "app", "has no platform, want [app.apns], [app.fcm] or both")
+		}
+		s.close()
+		c.Apps = append(c.Apps, a)
+	}
+	if len(c.Apps) > math.MaxUint16 { // msg.Entry has 16 bits for the app
+		l.add(top, "app", fmt.Sprintf("there are %d, want at most %d", len(c.Apps), math.MaxUint16), false)
+	}
+}
+
+func (l *loader) plans(file *section, c *Config) {
+	seen := unique{}
+	for _, s := range file.subs("plan") {
+		p := BuiltInPlan()
+		p.Name = must(s, "name", "a name", str(identifier))
+		if seen.check(s, "name", p.Name); p.Name == builtInName {
+			s.fault(s.where("name"), "name", "%s is the name of the last plan of every configuration, want another", quote(p.Name))
+		}
+		p.Order = order(s, p.Order)
+		p.ClaimWithin = get(s, "claim_within", p.ClaimWithin, duration(time.Second, day))
+		p.Lease = get(s, "lease", p.Lease, duration(time.Second, time.Hour))
+		p.Prefer = get(s, "prefer", p.Prefer, oneOf[msg.Prefer](msg.PossibleLoss.String(), msg.PossibleDuplicate.String()))
+		ignore(s, "queue", oneOf[uint8]("interactive", "transactional", "bulk"))
+		m, _ := s.sub("match")
+		p.Match = Match{
+			To:          list(m, "to", nil, prefix),
+			From:        list(m, "from", nil, senderPattern),
+			Account:     list(m, "account", nil, systemID),
+			ServiceType: list(m, "service_type", nil, serviceType),
+		}
+		l.strangers(m, c)
+		m.refuse("content", "hours", "priority")
+		m.close()
+		s.close()
+		c.Plans = append(c.Plans, p)
+	}
+	c.Plans = append(c.Plans, BuiltInPlan())
+}
+
+// strangers warns of accounts in a match that the file does not know: where
+// there are accounts, others are never diverted.
+func (l *loader) strangers(match *section, c *Config) {
+	e := match.table.find("account")
+	if e == nil || l.broken || len(c.Accounts) == 0 {
+		return
+	}
+	for _, v := range e.value.items {
+		if !slices.ContainsFunc(c.Accounts, func(a Account) bool { return a.SystemID == v.text }) {
+			match.warn(v.at, "account", quote(v.text)+" is the system_id of no [[account]], so it is never diverted")
+		}
+	}
+}
+
+// order takes the two orders that this version has. The app alone would lose
+// what no app claims, and the app after the carrier comes too late.
+func order(s *section, dflt []Channel) []Channel {
+	names := list(s, "order", nil, anything)
+	switch {
+	case !s.has("order"):
+		return dflt
+	case slices.Equal(names, []string{"app", "carrier"}):
+		return []Channel{ViaApp, Carrier}
+	case slices.Equal(names, []string{"carrier"}):
+		return []Channel{Carrier}
+	}
+	s.fault(s.where("order"), "order", `is [%s], want ["app", "carrier"] or ["carrier"]`, quoteAll(names))
+	return dflt
+}
+
+func (l *loader) policy(file *section, c *Config) {
+	s, _ := file.sub("policy")
+	defer s.close()
+	c.Policy = Policy{
+		DivertFrom:             list(s, "divert_from", nil, senderPattern),
+		NeverDivertFrom:        list(s, "never_divert_from", nil, senderPattern),
+		NeverDivertServiceType: list(s, "never_divert_service_type", []string{"WAP", "VMA", "VMN", "USSD"}, serviceType),
+		AllowOTP:               get(s, "allow_otp", false, boolean),
+		Share:                  get(s, "share", 100, integer(0, 100)),
+	}
+	ignore(s, "otp_after_proof", duration(0, forever))
+	offOnly(s, "carrier_accepted_within", func(v *value) (bool, error) {
+		d, err := duration(0, forever)(v)
+		return d > 0, err
+	}, `"0"`)
+}
+
+// offOnly is for a key that this version accepts only where it asks for
+// nothing.
+func offOnly(s *section, key string, parse parser[bool], off string) {
+	before := len(s.faults)
+	e := s.take(key)
+	if e == nil {
+		return
+	}
+	var on bool
+	switch read(s, e, parse, &on); {
+	case on:
+		s.fault(e.value.at, key, "%s, want %s", notAvailable, off)
+	case len(s.faults) == before:
+		s.warn(e.at, key, noEffect)
+	}
+}
+
+// idle warns of what has no use in a sound file.
+func (l *loader) idle(file *section, c *Config, smscs []*section) {
+	if Fatal(l.faults) {
+		return
+	}
+	for k, m := range c.SMSCs {
+		if m.Name != c.Intercept.Upstream && m.Name != c.Intercept.FallbackSMSC {
+			smscs[k].warn(smscs[k].where("name"), "name", noEffect+": intercept names it neither as upstream nor as fallback_smsc")
+		}
+	}
+	if c.Intercept.Divert == DivertOff {
+		return
+	}
+	const none = "nothing will be diverted: "
+	if len(c.Policy.DivertFrom) == 0 {
+		l.add(file.where("policy"), "policy.divert_from", none+"no sender is in it", true)
+	}
+	if len(c.Apps) == 0 {
+		l.add(top, "app", none+"there is no [[app]]", true)
+	}
+	if len(c.Accounts) > 0 && !slices.ContainsFunc(c.Accounts, func(a Account) bool { return a.Divert }) {
+		l.add(file.where("account"), "account.divert", none+"no [[account]] has divert = true", true)
+	}
+}
+
+func (l *loader) rest(file *section, c *Config) {
+	s, _ := file.sub("retention")
+	c.Retention.Messages = get(s, "messages", 72*time.Hour, duration(time.Minute, forever))
+	ignore(s, "cdr", duration(0, forever))
+	s.close()
+
+	s, _ = file.sub("api")
+	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(loopbackAddr))
+	s.refuse("tls")
+	s.close()
+
+	s, _ = file.sub("noc")
+	c.NOC.Socket = beside(c.File, get(s, "socket", "/run/shunt/noc.sock", str(socketPath)))
+	before := len(s.faults)
+	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(listenAddr))
+	if e := s.table.find("listen"); e != nil && len(s.faults) == before {
+		s.warn(e.at, "listen", "is not served in this version")
+	}
+	s.close()
+
+	s, _ = file.sub("log")
+	c.Log.FullNumbers = get(s, "numbers", 0, oneOf[uint8]("masked", "full")) == 1
+	s.close()
+
+	s, _ = file.sub("cdr")
+	offOnly(s, "forwarded", boolean, "false")
+	s.close()
+}
+
+func (l *loader) smpp(file *section, c *Config) {
+	s, _ := file.sub("smpp")
+	defer s.close()
+	timer := duration(time.Second, time.Hour)
+	c.SMPP = SMPP{
+		SessionInit: get(s, "session_init", 10*time.Second, timer),
+		EnquireLink: get(s, "enquire_link", 30*time.Second, timer),
+		Response:    get(s, "response", 60*time.Second, timer),
+		WriteStall:  get(s, "write_stall", 30*time.Second, timer),
+		MaxPDU:      get(s, "max_pdu", 70<<10, size(4<<10, 1<<20)),
+		Window:      get(s, "window", 4096, integer(1, 65536)),
+	}
+}

@@ -1,0 +1,186 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// Carrier is Shunt's own way to the SMSC.
+type Carrier interface {
+	SMSC() string
+	// Ready tells whether a submit could be sent now.
+	Ready() bool
+	// Acquire waits for room in the window of a bind that is up; Submit or
+	// Release gives it back.
+	Acquire(ctx context.Context) error
+	Release()
+	// Submit sends a submit_sm; done is called once, with what came of it.
+	Submit(p pdu.PDU, done func(Submitted))
+}
+
+// Submitted is what came of a Submit.
+type Submitted struct {
+	Sent      bool       // false: certainly never written
+	Status    pdu.Status // of the response
+	MessageID string     // as receipts will name it
+	Err       error      // no response: with Sent, the outcome is unknown
+}
+
+// sms is a fallback on its way.
+type sms struct {
+	id      msg.ID
+	unknown bool // sent before, with an unknown outcome: this one may double it
+}
+
+const (
+	submitters  = 4 // they build PDUs: the window, not they, bounds what is under way
+	lostRest    = time.Second
+	firstRetry  = time.Second
+	longestWait = 30 * time.Second
+)
+
+// again schedules the next attempt of a fallback whose last one failed for
+// now, or whose fate is unknown. What is not sent when validity ends expires.
+func (d *Dispatcher) again(r spool.Record) {
+	wait := lostRest
+	if r.State == msg.Fallback {
+		d.Counters.Retried.Add(1)
+		wait = min(firstRetry<<min(max(int(r.SMSAttempts)-1, 0), 8), longestWait)
+	}
+	s := sms{id: r.ID, unknown: r.State == msg.SMSUnknown}
+	time.AfterFunc(wait, func() { d.fallback.add(s) })
+}
+
+// feedFallbacks takes one fallback after the other as fast as the window and
+// the rate allow, and has the spool sync that its SMS begins.
+func (d *Dispatcher) feedFallbacks(ctx context.Context) {
+	limit := rate.NewLimiter(rate.Inf, 1)
+	if d.o.Rate > 0 {
+		limit = rate.NewLimiter(rate.Limit(d.o.Rate), max(d.o.Rate/10, 1))
+	}
+	for {
+		s, ok := d.fallback.next(ctx)
+		if !ok || !d.waitThrottle(ctx) || limit.Wait(ctx) != nil || d.o.Carrier.Acquire(ctx) != nil {
+			return // what was taken from the queue is still in the spool
+		}
+		kind := msg.EvSMSBegin
+		if s.unknown {
+			kind = msg.EvSMSResubmit
+		}
+		d.o.Spool.Post(spool.Event{ID: s.id, Kind: kind}, func(res spool.Result) {
+			if res.Err != nil || res.Replay { // expired or answered meanwhile
+				d.o.Carrier.Release()
+				return
+			}
+			// Not on the committer's goroutine: it must not wait for a submitter.
+			go d.hand(ctx, s)
+		})
+	}
+}
+
+// hand passes a begun SMS to a submitter. At a stop it stays begun, and the
+// next start finds it.
+func (d *Dispatcher) hand(ctx context.Context, s sms) {
+	select {
+	case d.submit <- s:
+	case <-ctx.Done():
+		d.o.Carrier.Release()
+		d.o.Spool.Post(spool.Event{ID: s.id, Kind: msg.EvSMSTemporary, Reason: msg.ReasonRestart}, nil)
+	}
+}
+
+// waitThrottle lets a throttled SMSC rest.
+func (d *Dispatcher) waitThrottle(ctx context.Context) bool {
+	wait := time.Until(time.Unix(0, d.throttledUntil.Load()))
+	if wait <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (d *Dispatcher) submitWorker(ctx context.Context) {
+	for {
+		select {
+		case s := <-d.submit:
+			d.submitOne(s)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) submitOne(s sms) {
+	m, err := d.o.Spool.Message(s.id)
+	var p pdu.PDU
+	if err == nil {
+		p, err = fallbackPDU(m, d.o.Now())
+	}
+	if err != nil {
+		d.o.Log.Error("fallback cannot be built", "msg_id", s.id.String(), "error", err)
+		d.o.Carrier.Release()
+		d.o.Spool.Post(spool.Event{ID: s.id, Kind: msg.EvSMSPermanent, Reason: msg.ReasonUndecodable}, nil)
+		return
+	}
+	if s.unknown {
+		d.Counters.Resubmitted.Add(1)
+	} else {
+		d.Counters.Sent.Add(1)
+	}
+	d.o.Carrier.Submit(p, func(res Submitted) { d.submitted(s, res) })
+}
+
+// submitted turns the SMSC's answer, or its absence, into an event.
+func (d *Dispatcher) submitted(s sms, res Submitted) {
+	e := spool.Event{ID: s.id}
+	switch {
+	case res.Err != nil && !res.Sent:
+		e.Kind, e.Reason = msg.EvSMSTemporary, msg.ReasonLinkLost
+	case res.Err != nil:
+		e.Kind, e.Reason = msg.EvSMSLost, msg.ReasonLinkLost
+		if res.Err == smpp.ErrTimeout {
+			e.Reason = msg.ReasonTimeout
+		}
+	case res.Status == pdu.ROK:
+		e.Kind, e.Peer, e.SMSID = msg.EvSMSAccepted, d.o.Carrier.SMSC(), res.MessageID
+	case res.Status.Temporary():
+		e.Kind, e.Reason, e.Detail = msg.EvSMSTemporary, msg.ReasonStatus, res.Status.String()
+		d.throttledUntil.Store(d.o.Now().Add(throttleRest).UnixNano())
+	default:
+		e.Kind, e.Reason, e.Detail = msg.EvSMSPermanent, msg.ReasonStatus, res.Status.String()
+		e.SMSErr = smpp.StatErr(smpp.StateUndeliverable, fmt.Sprintf("%03X", uint32(res.Status)&0xFFF))
+	}
+	d.o.Spool.Post(e, nil)
+}
+
+// throttleRest is how long all fallbacks rest after a temporary status.
+const throttleRest = 100 * time.Millisecond
+
+// fallbackPDU is the submit_sm as it came, but for the sequence_number, a
+// final receipt asked for, since Shunt must know the outcome, and what remains
+// of a relative validity_period.
+func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
+	var sm pdu.SM
+	if err := sm.Decode(m.PDU); err != nil {
+		return nil, err
+	}
+	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x13 | 0x01
+	if n := len(sm.Validity); n == 16 && sm.Validity[n-1] == 'R' {
+		sm.Validity = []byte(pdu.RelativeTime(m.ExpiresAt.Sub(now)))
+	}
+	return pdu.AppendSM(nil, pdu.SubmitSM, 0, &sm), nil
+}

@@ -1,0 +1,228 @@
+// Package dispatch moves diverted messages on: it pushes what was accepted,
+// sends what fell back, and takes the carrier's receipts. It decides no
+// outcome: it posts events to the spool and acts on what the spool has synced.
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/push"
+	"shunt/store/registry"
+	"shunt/store/spool"
+)
+
+// Spool is what the dispatcher needs of the spool.
+type Spool interface {
+	Post(e spool.Event, done func(spool.Result))
+	Do(ctx context.Context, e spool.Event) spool.Result
+	Message(id msg.ID) (*spool.Message, error)
+	Correlate(peer, smsID string) (msg.ID, bool)
+}
+
+// Registry is what the dispatcher needs of the registry.
+type Registry interface {
+	Get(n msg.Number) (registry.Registration, error)
+	DropToken(ctx context.Context, n msg.Number, device, token string, deadSince time.Time) (bool, error)
+}
+
+// App is a configured app's way to its devices.
+type App struct {
+	ID      string
+	Senders map[registry.Platform]push.Sender
+	Workers int // pushes under way at once, 0 = 256
+}
+
+// Options of a Dispatcher.
+type Options struct {
+	Spool    Spool
+	Registry Registry
+	Apps     []App
+	Carrier  Carrier             // nil: nothing can fall back, so nothing is diverted
+	Rate     int                 // fallbacks a second, 0 = as fast as the window allows
+	Receipt  func(spool.Record)  // queues the receipt of a finished message; must not block
+	Finished func(*spool.Record) // told of every final state, for counters; may be nil
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Counters are totals since the start.
+type Counters struct {
+	Pushes                        [numOutcomes]atomic.Uint64
+	Sent, Retried, Resubmitted    atomic.Uint64 // fallbacks
+	ReceiptsHeld, ReceiptsUnknown atomic.Uint64 // carrier receipts before their resp; to no message of ours
+	TokensDropped                 atomic.Uint64
+}
+
+const numOutcomes = 8
+
+// Dispatcher owns the queues between the spool and the legs.
+type Dispatcher struct {
+	o        Options
+	apps     map[string]*lane
+	fallback *queue[sms]
+	submit   chan sms // begun: to be written
+	held     heldReceipts
+	Counters Counters
+
+	throttledUntil atomic.Int64 // unix nanoseconds
+}
+
+// New makes a Dispatcher; Run starts it.
+func New(o Options) *Dispatcher {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	d := &Dispatcher{o: o, apps: make(map[string]*lane), fallback: newQueue[sms](), submit: make(chan sms)}
+	for _, a := range o.Apps {
+		if a.Workers == 0 {
+			a.Workers = 256
+		}
+		d.apps[a.ID] = &lane{app: a, jobs: newQueue[spool.Record]()}
+	}
+	return d
+}
+
+// Available tells whether messages for that app can be pushed at all.
+func (d *Dispatcher) Available(app string) bool {
+	return d.o.Carrier != nil && d.o.Carrier.Ready() && d.apps[app] != nil
+}
+
+// Queued are the messages that wait for a push, and for a fallback.
+func (d *Dispatcher) Queued() (pushes, fallbacks int) {
+	for _, l := range d.apps {
+		pushes += l.jobs.len()
+	}
+	return pushes, d.fallback.len()
+}
+
+// Run works until ctx is done; attempts that are under way are finished.
+func (d *Dispatcher) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, l := range d.apps {
+		for range l.app.Workers {
+			wg.Go(func() { d.pushWorker(ctx, l) })
+		}
+	}
+	if d.o.Carrier != nil {
+		wg.Go(func() { d.feedFallbacks(ctx) })
+		for range submitters {
+			wg.Go(func() { d.submitWorker(ctx) })
+		}
+		wg.Go(func() { d.held.expire(ctx, d.o.Now, &d.Counters) })
+	}
+	wg.Wait()
+}
+
+// Observe takes every change that the spool has synced, in its order. It does
+// not block.
+func (d *Dispatcher) Observe(c spool.Change) {
+	if c.Replay {
+		return
+	}
+	r := c.Record
+	switch {
+	case c.Event.Kind == msg.EvAccept:
+		d.push(r)
+	case c.To == msg.Fallback && c.From != msg.Fallback:
+		d.fallback.add(sms{id: r.ID})
+	case c.Event.Kind == msg.EvSMSTemporary, c.Event.Kind == msg.EvSMSLost:
+		d.again(r)
+	case c.Event.Kind == msg.EvSMSAccepted:
+		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(r.ID, h.receipt, h.answer) })
+	}
+	if c.To.Final() && !c.From.Final() {
+		if d.o.Finished != nil {
+			d.o.Finished(&r)
+		}
+		if r.ReceiptDue {
+			d.o.Receipt(r)
+		}
+	}
+}
+
+// Resume takes a live message that was found at the start, before Run.
+func (d *Dispatcher) Resume(r spool.Record) {
+	switch {
+	case r.State.Final():
+		if r.ReceiptDue {
+			d.o.Receipt(r)
+		}
+	case r.State == msg.Accepted || r.State == msg.Pushing:
+		// The provider may have it already: the same collapse id makes a second
+		// push harmless.
+		d.push(r)
+	case r.SMSBegun: // written or not, nobody can say: its outcome is unknown
+		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart}, nil)
+	case r.State == msg.Fallback:
+		d.fallback.add(sms{id: r.ID})
+	case r.State == msg.SMSUnknown:
+		d.fallback.add(sms{id: r.ID, unknown: true})
+	}
+}
+
+// queue is an unbounded first-in-first-out queue; the spool's own limit bounds
+// what can be in it.
+type queue[T any] struct {
+	mu    sync.Mutex
+	items []T
+	head  int
+	some  chan struct{} // holds a token while items may be there
+}
+
+func newQueue[T any]() *queue[T] { return &queue[T]{some: make(chan struct{}, 1)} }
+
+func (q *queue[T]) add(v T) {
+	q.mu.Lock()
+	q.items = append(q.items, v)
+	q.mu.Unlock()
+	q.token()
+}
+
+func (q *queue[T]) token() {
+	select {
+	case q.some <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue[T]) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) - q.head
+}
+
+// next waits for an item; ok is false when ctx was done first.
+func (q *queue[T]) next(ctx context.Context) (v T, ok bool) {
+	for {
+		select {
+		case <-q.some:
+		case <-ctx.Done():
+			return v, false
+		}
+		q.mu.Lock()
+		if q.head == len(q.items) {
+			q.mu.Unlock()
+			continue
+		}
+		var zero T
+		v, q.items[q.head] = q.items[q.head], zero
+		q.head++
+		more := q.head < len(q.items)
+		switch {
+		case !more:
+			q.items, q.head = q.items[:0], 0
+		case q.head > 1024 && q.head > len(q.items)/2:
+			q.items, q.head = append([]T(nil), q.items[q.head:]...), 0
+		}
+		q.mu.Unlock()
+		if more {
+			q.token()
+		}
+		return v, true
+	}
+}

@@ -1,0 +1,139 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// CarrierReceipt is a delivery receipt that came on one of Shunt's own binds.
+type CarrierReceipt struct {
+	SMSC, ID string
+	State    smpp.MessageState
+	Err      string
+	Done     time.Time
+}
+
+// OnReceipt takes a receipt. answer is called once, when the receipt is
+// durable, or nothing of ours waits for it. It does not block.
+func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
+	if !r.State.Final() {
+		answer(pdu.ROK)
+		return
+	}
+	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
+		d.postReceipt(id, r, answer)
+		return
+	}
+	// It may have come before its submit_sm_resp, or before that was synced.
+	if !d.held.hold(r, answer, d.o.Now()) {
+		answer(pdu.RXTAPPN)
+		return
+	}
+	d.Counters.ReceiptsHeld.Add(1)
+	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
+		d.held.release(r.SMSC, r.ID, func(h heldReceipt) { d.postReceipt(id, h.receipt, h.answer) })
+	}
+}
+
+func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.Status)) {
+	e := spool.Event{
+		ID: id, Reason: msg.ReasonReceipt, Detail: r.State.Stat(),
+		SMSErr: smpp.StatErr(r.State, r.Err), DoneAt: r.Done,
+	}
+	switch r.State {
+	case smpp.StateDelivered:
+		e.Kind = msg.EvSMSDelivered
+	case smpp.StateExpired:
+		e.Kind = msg.EvSMSExpired
+	default:
+		e.Kind = msg.EvSMSFailed
+	}
+	d.o.Spool.Post(e, func(res spool.Result) {
+		if res.Err == nil || errors.Is(res.Err, spool.ErrRefused) || errors.Is(res.Err, spool.ErrNotFound) {
+			answer(pdu.ROK)
+			return
+		}
+		answer(pdu.RXTAPPN) // not durable: the SMSC keeps it and sends it again
+	})
+}
+
+// heldReceipts are receipts that match nothing yet.
+type heldReceipts struct {
+	mu sync.Mutex
+	m  map[[2]string]heldReceipt // by SMSC and id
+}
+
+type heldReceipt struct {
+	receipt CarrierReceipt
+	answer  func(pdu.Status)
+	until   time.Time
+}
+
+const (
+	maxHeld  = 50_000
+	holdTime = 30 * time.Second
+)
+
+func (h *heldReceipts) hold(r CarrierReceipt, answer func(pdu.Status), now time.Time) bool {
+	h.mu.Lock()
+	key := [2]string{r.SMSC, r.ID}
+	old, again := h.m[key]
+	if !again && len(h.m) >= maxHeld {
+		h.mu.Unlock()
+		return false
+	}
+	if h.m == nil {
+		h.m = make(map[[2]string]heldReceipt)
+	}
+	h.m[key] = heldReceipt{receipt: r, answer: answer, until: now.Add(holdTime)}
+	h.mu.Unlock()
+	if again { // the SMSC repeated itself
+		old.answer(pdu.ROK)
+	}
+	return true
+}
+
+// release takes the receipt of that id out, if one is held, and gives it to f.
+func (h *heldReceipts) release(smsc, id string, f func(heldReceipt)) {
+	h.mu.Lock()
+	key := [2]string{smsc, id}
+	r, ok := h.m[key]
+	delete(h.m, key)
+	h.mu.Unlock()
+	if ok {
+		f(r)
+	}
+}
+
+// expire lets go of what nothing of ours waits for, until ctx is done.
+func (h *heldReceipts) expire(ctx context.Context, now func() time.Time, c *Counters) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		h.mu.Lock()
+		var late []heldReceipt
+		for k, r := range h.m {
+			if now().After(r.until) {
+				late = append(late, r)
+				delete(h.m, k)
+			}
+		}
+		h.mu.Unlock()
+		for _, r := range late {
+			c.ReceiptsUnknown.Add(1)
+			r.answer(pdu.ROK)
+		}
+	}
+}

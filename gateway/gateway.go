@@ -1,0 +1,299 @@
+// Package gateway puts the legs together: it is the only package that knows
+// them all. It opens the stores, binds, listens, decides, and stops in order.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/gateway/api"
+	"shunt/gateway/config"
+	"shunt/gateway/dispatch"
+	"shunt/gateway/msg"
+	"shunt/gateway/noc"
+	"shunt/gateway/receipt"
+	"shunt/gateway/route"
+	"shunt/gateway/upstream"
+	"shunt/push"
+	"shunt/smpp"
+	"shunt/smpp/coding"
+	"shunt/smpp/pdu"
+	"shunt/store/registry"
+	"shunt/store/spool"
+)
+
+// Gateway is one running node. New opens what must be there, Run serves.
+type Gateway struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	version string
+	started time.Time
+
+	registry   *registry.Registry
+	spool      *spool.Spool
+	policy     *route.Policy
+	hub        *upstream.Hub
+	proxy      *upstream.Proxy
+	own        *upstream.Own // nil: nothing can fall back, nothing is diverted
+	dispatcher *dispatch.Dispatcher
+	receipts   *receipt.Deliverer
+	senders    []push.Sender
+
+	listeners   []net.Listener // SMPP
+	apiListener net.Listener
+	control     net.Listener
+
+	mode     *modeFile
+	diskLow  atomic.Bool // below the watermark: nothing is diverted
+	ended    endedBinds
+	submitOK atomic.Bool // the spool's last put succeeded
+}
+
+// Limits of a stop: how long binds have to end, and attempts that are under
+// way to finish. What is unfinished then stays spooled.
+const (
+	unbindWithin = 5 * time.Second
+	drainWithin  = 10 * time.Second
+)
+
+// New opens stores, push legs and listeners, so that whatever is missing, in
+// use or refused shows as one error. On an error everything is closed again.
+func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
+	g := &Gateway{cfg: cfg, log: log, version: version, started: time.Now()}
+	g.submitOK.Store(true)
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if g.mode, err = openMode(filepath.Join(cfg.Node.DataDir, "divert"), cfg.Intercept.Divert); err != nil {
+		return nil, err
+	}
+	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log}); err != nil {
+		return nil, err
+	}
+	apps, err := g.openApps()
+	if err != nil {
+		return nil, err
+	}
+	g.policy = policyOf(cfg)
+	g.makeOwn()
+	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Log: log})
+	o := dispatch.Options{
+		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add, Log: log,
+	}
+	if g.own != nil {
+		o.Carrier = carrier{g.own}
+		own, _ := cfg.SMSC(cfg.Intercept.FallbackSMSC)
+		o.Rate = int(own.Rate)
+	}
+	g.dispatcher = dispatch.New(o)
+	g.spool, err = spool.Open(spool.Options{
+		Dir: filepath.Join(cfg.Node.DataDir, "spool"), Retention: cfg.Retention.Messages,
+		Logger: log, Observe: g.dispatcher.Observe,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.makeProxy()
+	return g, g.listen()
+}
+
+// lateSpool is the spool for those who are made before it.
+type lateSpool struct{ g *Gateway }
+
+func (s lateSpool) Post(e spool.Event, done func(spool.Result)) { s.g.spool.Post(e, done) }
+func (s lateSpool) Message(id msg.ID) (*spool.Message, error)   { return s.g.spool.Message(id) }
+
+func (s lateSpool) Correlate(peer, id string) (msg.ID, bool) { return s.g.spool.Correlate(peer, id) }
+
+func (s lateSpool) Do(ctx context.Context, e spool.Event) spool.Result { return s.g.spool.Do(ctx, e) }
+
+func (g *Gateway) smppConfig() smpp.Config {
+	c := g.cfg.SMPP
+	return smpp.Config{
+		MaxPDU: int(c.MaxPDU), Window: c.Window, EnquireLink: c.EnquireLink,
+		Response: c.Response, WriteStall: c.WriteStall,
+	}
+}
+
+func (g *Gateway) makeOwn() {
+	s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC)
+	if !ok {
+		return
+	}
+	g.own = upstream.NewOwn(upstream.OwnOptions{
+		SMSC: s.Name, Addr: s.Addr, Split: s.Bind == config.TransmitterReceiver,
+		Bind:     pdu.Bind{SystemID: s.SystemID, Password: string(s.Password.Bytes()), InterfaceVersion: pdu.Version34},
+		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: g.smppConfig(),
+		OnReceipt: func(r upstream.Receipt, answer func(pdu.Status)) {
+			g.dispatcher.OnReceipt(dispatch.CarrierReceipt{
+				SMSC: r.SMSC, ID: r.ID, State: r.State, Err: r.Err, Done: r.Done,
+			}, answer)
+		},
+		Log: g.log,
+	})
+}
+
+func (g *Gateway) makeProxy() {
+	up, _ := g.cfg.SMSC(g.cfg.Intercept.Upstream)
+	g.hub = &upstream.Hub{
+		Receivable: g.receipts.Receivable,
+		Attach:     func(b *upstream.Bind) { b.State = g.accountOf(b) },
+		Detached:   g.ended.add,
+	}
+	g.proxy = &upstream.Proxy{
+		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: g.smppConfig(),
+		Decider: g, Hub: g.hub, Log: g.log,
+	}
+}
+
+// listen opens every listener, the control socket last: who finds it can use
+// the rest.
+func (g *Gateway) listen() error {
+	for _, l := range g.cfg.Listen {
+		ln, err := net.Listen("tcp", l.Addr)
+		if err != nil {
+			return fmt.Errorf("listen.addr %s: %w", l.Addr, reason(err))
+		}
+		g.listeners = append(g.listeners, ln)
+	}
+	var err error
+	if g.cfg.API.Listen != "" {
+		if g.apiListener, err = net.Listen("tcp", g.cfg.API.Listen); err != nil {
+			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, reason(err))
+		}
+	}
+	if g.cfg.NOC.Socket != "" {
+		if g.control, err = noc.Listen(g.cfg.NOC.Socket); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reason is the cause without the address, which the caller has named.
+func reason(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// Run serves until ctx is done or a part of it fails, then stops in order:
+// listeners, binds, attempts under way, spool, registry. A second stop is a
+// kill: whatever is spooled is found at the next start.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.close()
+	serving, stopServing := context.WithCancelCause(ctx)
+	defer stopServing(nil)
+	legs, stopLegs := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLegs()
+
+	var resumed int
+	for r := range g.spool.Live {
+		g.dispatcher.Resume(r)
+		resumed++
+	}
+	g.spool.Start()
+	var legsDone sync.WaitGroup
+	legsDone.Go(func() { g.dispatcher.Run(legs) })
+	legsDone.Go(func() { g.receipts.Run(legs) })
+	if g.own != nil {
+		legsDone.Go(func() { g.own.Run(legs) })
+	}
+
+	var servers sync.WaitGroup
+	serve := func(f func() error) {
+		servers.Go(func() {
+			if err := f(); err != nil {
+				stopServing(err)
+			}
+		})
+	}
+	for _, l := range g.listeners {
+		serve(func() error { return g.proxy.Serve(serving, l) })
+	}
+	if g.apiListener != nil {
+		h := api.New(api.Options{Spool: g.spool, Devices: g.registry, Text: textOf, Log: g.log})
+		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
+	}
+	if g.control != nil {
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log})
+		serve(func() error { return s.ServeOn(serving, g.control) })
+	}
+	serve(func() error { g.watch(serving); return nil })
+	g.log.Info("serving", "node", g.cfg.Node.ID, "version", g.version, "listen", g.addrs(), "divert", g.mode.get().String(), "resumed", resumed)
+
+	<-serving.Done()
+	g.log.Info("stopping: no new binds, answering what was accepted")
+	g.proxy.Close(unbindWithin)
+	servers.Wait()
+	stopLegs()
+	g.waitLegs(&legsDone)
+	if err := context.Cause(serving); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// waitLegs waits for attempts that are under way, up to the drain limit.
+func (g *Gateway) waitLegs(legs *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		legs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainWithin):
+		g.log.Warn("attempts are still under way; they stay spooled", "waited", drainWithin)
+	}
+}
+
+// close closes whatever New opened.
+func (g *Gateway) close() {
+	for _, l := range append(g.listeners, g.apiListener, g.control) {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	for _, s := range g.senders {
+		_ = s.Close()
+	}
+	if g.spool != nil {
+		if err := g.spool.Close(); err != nil {
+			g.log.Error("spool did not close cleanly", "error", err)
+		}
+	}
+	if g.registry != nil {
+		if err := g.registry.Close(); err != nil {
+			g.log.Error("registry did not close cleanly", "error", err)
+		}
+	}
+}
+
+func (g *Gateway) addrs() []string {
+	all := make([]string, 0, len(g.listeners))
+	for _, l := range g.listeners {
+		all = append(all, l.Addr().String())
+	}
+	return all
+}
+
+// textOf is a spooled message's text, for the app that claimed it.
+func textOf(m *spool.Message) (string, error) {
+	var sm pdu.SM
+	if err := sm.Decode(m.PDU); err != nil {
+		return "", err
+	}
+	return route.Text(&sm, coding.Alphabet(m.Alphabet))
+}

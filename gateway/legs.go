@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"shunt/gateway/dispatch"
+	"shunt/gateway/msg"
+	"shunt/gateway/receipt"
+	"shunt/gateway/upstream"
+	"shunt/push"
+	"shunt/push/apns"
+	"shunt/push/fcm"
+	"shunt/smpp/pdu"
+	"shunt/store"
+	"shunt/store/registry"
+)
+
+// openApps makes the push senders of every app.
+func (g *Gateway) openApps() ([]dispatch.App, error) {
+	var apps []dispatch.App
+	for _, a := range g.cfg.Apps {
+		app := dispatch.App{ID: a.ID, Senders: make(map[registry.Platform]push.Sender)}
+		if c := a.APNs; c != nil {
+			s, err := apns.New(apns.Options{
+				TeamID: c.TeamID, KeyID: c.KeyID, KeyFile: c.Key.Path(), Topic: c.Topic,
+				Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
+			})
+			if err != nil {
+				return nil, fmt.Errorf("app %s: apns: %w", a.ID, err)
+			}
+			app.Senders[registry.APNs] = s
+			g.senders = append(g.senders, s)
+		}
+		if c := a.FCM; c != nil {
+			s, err := fcm.New(context.Background(), fcm.Options{
+				ServiceAccountFile: c.ServiceAccount.Path(), Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
+			})
+			if err != nil {
+				return nil, fmt.Errorf("app %s: fcm: %w", a.ID, err)
+			}
+			app.Senders[registry.FCM] = s
+			g.senders = append(g.senders, s)
+		}
+		apps = append(apps, app)
+	}
+	return apps, nil
+}
+
+// carrier is Shunt's own bind as the dispatcher sees it.
+type carrier struct{ *upstream.Own }
+
+func (c carrier) Submit(p pdu.PDU, done func(dispatch.Submitted)) {
+	c.Own.Submit(p, func(r upstream.Result) { done(dispatch.Submitted(r)) })
+}
+
+// receiver finds a bind that a receipt can go to.
+func (g *Gateway) receiver(a msg.Account) (receipt.Bind, bool) {
+	if b := g.hub.Receiver(a); b != nil {
+		return receiving{b}, true
+	}
+	return nil, false
+}
+
+type receiving struct{ *upstream.Bind }
+
+func (r receiving) InterfaceVersion() byte { return r.Version }
+
+// Watermark of the volume under node.data_dir: a full disk kills the store, so
+// that nothing is diverted below this share of free space, and again only well
+// above it.
+const (
+	diskLowShare = 0.10
+	diskOKShare  = 0.12
+	diskEvery    = 5 * time.Second
+)
+
+// watch looks at the disk until ctx is done.
+func (g *Gateway) watch(ctx context.Context) {
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		g.checkDisk()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *Gateway) checkDisk() {
+	free, err := store.FreeShare(g.cfg.Node.DataDir)
+	switch {
+	case err != nil:
+		g.log.Error("free space cannot be read", "dir", g.cfg.Node.DataDir, "error", err)
+	case free < diskLowShare && g.diskLow.CompareAndSwap(false, true):
+		g.log.Error("disk almost full, messages go as plain SMS; free space under node.data_dir",
+			"dir", g.cfg.Node.DataDir, "free_percent", int(free*100))
+	case free >= diskOKShare && g.diskLow.CompareAndSwap(true, false):
+		g.log.Info("disk has room again, diverting", "dir", g.cfg.Node.DataDir, "free_percent", int(free*100))
+	}
+}

@@ -1,0 +1,150 @@
+package msg
+
+import "fmt"
+
+// State is where a diverted message stands. The table of what follows what is
+// store/spool's alone; see docs/flow.md.
+type State uint8
+
+const (
+	None         State = iota // no such message
+	Accepted                  // on stable storage, submit_sm_resp may go
+	Pushing                   // a push attempt has begun
+	Pushed                    // the provider took the push
+	Claimed                   // the app won: its claim was answered with the text
+	Delivered                 // the device acknowledged it (final)
+	Fallback                  // the carrier won: an SMS is due or under way
+	SMSUnknown                // the SMS was written, its fate is not known
+	SMSSubmitted              // the SMSC took the SMS
+	SMSDelivered              // the SMSC reported delivery (final)
+	SMSFailed                 // the SMSC refused it or reported a failure (final)
+	Expired                   // validity ended first (final)
+	Unknown                   // claimed and never acknowledged, or no receipt ever came (final)
+	numStates
+)
+
+var stateNames = [numStates]string{
+	"NONE", "ACCEPTED", "PUSHING", "PUSHED", "CLAIMED", "DELIVERED", "FALLBACK",
+	"SMS_UNKNOWN", "SMS_SUBMITTED", "SMS_DELIVERED", "SMS_FAILED", "EXPIRED", "UNKNOWN",
+}
+
+func (s State) String() string {
+	if s < numStates {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("STATE(%d)", uint8(s))
+}
+
+// MarshalText writes the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name.
+func (s *State) UnmarshalText(b []byte) error {
+	for i, n := range stateNames {
+		if n == string(b) {
+			*s = State(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown state %q", b)
+}
+
+// Final tells whether nothing more can happen to the outcome; a read mark may
+// still be set on a delivered message.
+func (s State) Final() bool {
+	switch s {
+	case Delivered, SMSDelivered, SMSFailed, Expired, Unknown:
+		return true
+	}
+	return false
+}
+
+// States are all states in their order, for tables and tests.
+func States() []State {
+	all := make([]State, numStates)
+	for i := range all {
+		all[i] = State(i)
+	}
+	return all
+}
+
+// Event is what can happen to a diverted message. Legs, timers and the API
+// only post events; store/spool decides what they do.
+type Event uint8
+
+const (
+	EvNone          Event = iota
+	EvAccept              // the decision diverted it and the spool stored it
+	EvPushBegin           // an attempt at a provider begins
+	EvPushAccepted        // the provider took the push (never: delivered)
+	EvPushDead            // no device is left, or the lane cannot take it: fall back now
+	EvClaim               // an app claims the text
+	EvDelivered           // the winning device acknowledges
+	EvRead                // the winning device says that the user read it
+	EvClaimDeadline       // the claim timer
+	EvLease               // the timer from claimed to delivered
+	EvSMSBegin            // the fallback is about to be written to the SMSC
+	EvSMSAccepted         // submit_sm_resp ESME_ROK
+	EvSMSTemporary        // a temporary status (throttled, queue full): again later
+	EvSMSPermanent        // a permanent status
+	EvSMSLost             // written, and no answer can come any more
+	EvSMSResubmit         // policy sends an SMS of unknown fate again
+	EvSMSDelivered        // the SMSC's receipt: delivered
+	EvSMSFailed           // the SMSC's receipt: undeliverable, rejected, deleted, unknown
+	EvSMSExpired          // the SMSC's receipt: expired
+	EvValidity            // validity_period is over
+	EvReceiptDone         // the ESME took the final receipt
+	numEvents
+)
+
+var eventNames = [numEvents]string{
+	"none", "accept", "push-begin", "push-accepted", "push-dead", "claim", "delivered", "read",
+	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
+	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
+}
+
+func (e Event) String() string {
+	if e < numEvents {
+		return eventNames[e]
+	}
+	return fmt.Sprintf("event(%d)", uint8(e))
+}
+
+// MarshalText writes the event's name.
+func (e Event) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText reads an event's name.
+func (e *Event) UnmarshalText(b []byte) error {
+	for i, n := range eventNames {
+		if n == string(b) {
+			*e = Event(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown event %q", b)
+}
+
+// Events are all events in their order, for tables and tests.
+func Events() []Event {
+	all := make([]Event, numEvents)
+	for i := range all {
+		all[i] = Event(i)
+	}
+	return all
+}
+
+// Prefer says what to do with a message that an app claimed and never
+// acknowledged.
+type Prefer uint8
+
+const (
+	PossibleLoss      Prefer = iota // end as UNKNOWN when validity is over
+	PossibleDuplicate               // send it as SMS after the lease
+)
+
+func (p Prefer) String() string {
+	if p == PossibleDuplicate {
+		return "possible-duplicate"
+	}
+	return "possible-loss"
+}

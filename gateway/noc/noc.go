@@ -1,0 +1,269 @@
+// Package noc is the operators' hand on a running gateway: an HTTP server on a
+// unix socket, and the client side that the operator commands are made of.
+package noc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/store/registry"
+	"shunt/store/spool"
+)
+
+// Gateway is what the control server needs of the gateway. All methods are
+// called from the server's request goroutines, any number at once.
+type Gateway interface {
+	Status() Status
+	Sessions() []Session
+	Divert() string                                   // on, shadow or off
+	SetDivert(ctx context.Context, mode string) error // nil once it is effective and survives a restart
+}
+
+// Registry is the part of registry.Registry that operators use.
+type Registry interface {
+	Get(n msg.Number) (registry.Registration, error)
+	Put(ctx context.Context, p registry.Put) (registry.PutResult, error)
+	PutAll(ctx context.Context, ps []registry.Put) ([]registry.PutResult, error)
+	Remove(ctx context.Context, n msg.Number, device string) (bool, error)
+	List(ctx context.Context, after msg.Number, limit int) ([]registry.Registration, error)
+	Count() registry.Count
+	Ready() bool
+}
+
+// Spool is the part of spool.Spool that traces are read from.
+type Spool interface {
+	Get(id msg.ID) (spool.Record, error)
+	Trace(id msg.ID) ([]spool.Step, error)
+	Resolve(wireID string) (msg.ID, bool)
+	Recent(n msg.Number, limit int) ([]spool.Record, error)
+}
+
+// Status is the gateway at a glance.
+type Status struct {
+	Version string    `json:"version"`
+	Node    string    `json:"node"`
+	Started time.Time `json:"started"`
+	Divert  string    `json:"divert"`
+
+	IndexReady bool           `json:"index_ready"` // false: the registry's index is loading, everything is forwarded
+	IndexBytes int64          `json:"index_bytes"`
+	Registered registry.Count `json:"registered"`
+
+	Listen []string   `json:"listen"` // addresses that ESMEs bind to
+	API    []string   `json:"api"`    // addresses that apps use
+	Binds  BindCounts `json:"binds"`
+	Own    []OwnBind  `json:"own"`
+
+	Spool    spool.Stats `json:"spool"`
+	Counters Counters    `json:"counters"`
+	FailOpen []string    `json:"fail_open"` // why messages that could be diverted are forwarded at the moment
+}
+
+// BindCounts are sessions that are bound.
+type BindCounts struct {
+	Transmitter int `json:"transmitter"`
+	Receiver    int `json:"receiver"`
+	Transceiver int `json:"transceiver"`
+	Upstream    int `json:"upstream"`
+}
+
+// OwnBind is one of Shunt's own binds.
+type OwnBind struct {
+	SMSC      string `json:"smsc"`
+	State     string `json:"state"`
+	LastError string `json:"last_error,omitempty"`
+	Window    int    `json:"window"` // requests without an answer
+}
+
+// Counters count since the start of the process.
+type Counters struct {
+	SubmitsIn           uint64            `json:"submits_in"`
+	Forwarded           uint64            `json:"forwarded"`
+	Diverted            uint64            `json:"diverted"`
+	Shadow              uint64            `json:"shadow"`
+	Reasons             map[string]uint64 `json:"reasons"` // submit_sm by msg.Reason
+	Pushes              map[string]uint64 `json:"pushes"`  // attempts by outcome
+	FallbackSent        uint64            `json:"fallback_sent"`
+	FallbackRetried     uint64            `json:"fallback_retried"`
+	FallbackResubmitted uint64            `json:"fallback_resubmitted"`
+	ReceiptsSent        uint64            `json:"receipts_sent"`
+	ReceiptsWaiting     uint64            `json:"receipts_waiting"`
+}
+
+// Session is one ESME's bind and what it is connected to.
+type Session struct {
+	SystemID  string    `json:"system_id"`
+	Bind      string    `json:"bind"` // transmitter, receiver, transceiver
+	State     string    `json:"state"`
+	Version   Version   `json:"version"`
+	Peer      string    `json:"peer"`
+	Upstream  string    `json:"upstream"`
+	Since     time.Time `json:"since"`
+	PDUsIn    uint64    `json:"pdus_in"`
+	PDUsOut   uint64    `json:"pdus_out"`
+	WindowIn  int       `json:"window_in"`  // the ESME's requests without an answer
+	WindowOut int       `json:"window_out"` // requests to the ESME without an answer
+	LastError string    `json:"last_error,omitempty"`
+}
+
+// Version is an interface_version (SMPP v3.4 §5.2.4): 0x34 prints as "3.4".
+// Zero is none.
+type Version byte
+
+func (v Version) String() string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%x.%x", byte(v)>>4, byte(v)&15)
+}
+
+// MarshalText writes "3.4", or nothing for none.
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (v *Version) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*v = 0
+		return nil
+	}
+	var hi, lo byte
+	if n, err := fmt.Sscanf(string(b), "%1x.%1x", &hi, &lo); n != 2 || err != nil || len(b) != 3 {
+		return fmt.Errorf("version %q: want two hexadecimal digits with a point between", b)
+	}
+	*v = Version(hi<<4 | lo)
+	return nil
+}
+
+// Registration is a number as answers show it; Number is masked unless asked
+// for otherwise. Tokens and bearers are in no answer.
+type Registration struct {
+	Number     string   `json:"number"`
+	State      string   `json:"state"` // active: at least one device is
+	Generation uint32   `json:"generation"`
+	Devices    []Device `json:"devices"`
+}
+
+// Device is one installation of an app.
+type Device struct {
+	Device       string    `json:"device"`
+	App          string    `json:"app"`
+	Platform     string    `json:"platform"` // apns or fcm
+	Sandbox      bool      `json:"sandbox"`
+	State        string    `json:"state"` // active or inactive
+	RegisteredAt time.Time `json:"registered_at"`
+	UpdatedAt    time.Time `json:"updated_at"` // when its token was put
+}
+
+// Page is a part of the registry in the order of the numbers. Next is empty
+// at the end, and otherwise the next page's after: the last number, or while
+// numbers are masked a word that only this run of the gateway can read.
+type Page struct {
+	Registrations []Registration `json:"registrations"`
+	Next          string         `json:"next,omitempty"`
+}
+
+// Count says how much is registered.
+type Count struct {
+	Numbers int  `json:"numbers"`
+	Active  int  `json:"active"` // numbers with an active device
+	Devices int  `json:"devices"`
+	Corrupt int  `json:"corrupt"` // records that do not decode, in no other count
+	Ready   bool `json:"ready"`   // false: still counting
+}
+
+// Put asks for a device to be registered, or registered anew.
+type Put struct {
+	App      string `json:"app"`
+	Platform string `json:"platform"` // apns or fcm
+	Token    string `json:"token"`
+	Device   string `json:"device,omitempty"` // "" = a new one is named
+	Bearer   string `json:"bearer,omitempty"` // "" = a known device keeps its own, a new one gets one
+	State    string `json:"state,omitempty"`  // active (or "") or inactive
+	Sandbox  bool   `json:"sandbox,omitempty"`
+}
+
+// PutAnswer is the registration after a put. Bearer is set only where the
+// gateway made one, and in no later answer.
+type PutAnswer struct {
+	Registration
+	Device string `json:"device"`
+	Bearer string `json:"bearer,omitempty"`
+}
+
+// BulkPut is one line of a bulk.
+type BulkPut struct {
+	Number string `json:"number"`
+	Put
+}
+
+// Trace is everything that is known of a diverted message, but its text.
+type Trace struct {
+	ID      string      `json:"id"`
+	WireID  string      `json:"wire_id"` // the message_id that the ESME was given
+	Number  string      `json:"number"`
+	From    string      `json:"from"`
+	Account msg.Account `json:"account"`
+	App     string      `json:"app"`
+
+	State      msg.State `json:"state"`
+	Since      time.Time `json:"since"`
+	ReceivedAt time.Time `json:"received_at"`
+	ClaimBy    time.Time `json:"claim_by,omitzero"`
+	ExpiresAt  time.Time `json:"expires_at"`
+	DoneAt     time.Time `json:"done_at,omitzero"`
+
+	Device      string `json:"device,omitempty"` // the claim's winner
+	Read        bool   `json:"read"`
+	Prefer      string `json:"prefer"`
+	SMSAttempts int    `json:"sms_attempts"`
+	Resubmits   int    `json:"resubmits"`
+	Peer        string `json:"peer,omitempty"` // the own SMSC that took the SMS
+	SMSID       string `json:"sms_id,omitempty"`
+	SMSErr      string `json:"sms_err,omitempty"`
+	ReceiptDue  bool   `json:"receipt_due"`
+
+	Steps []Step `json:"steps"`
+}
+
+// Step is one event of a message, in commit order.
+type Step struct {
+	At     time.Time  `json:"at"`
+	Event  msg.Event  `json:"event"`
+	From   msg.State  `json:"from"`
+	To     msg.State  `json:"to"`
+	Reason msg.Reason `json:"reason,omitempty"`
+	Detail string     `json:"detail,omitempty"`
+}
+
+// Bodies of requests and answers that are no type of their own.
+type (
+	divertBody struct {
+		Mode string `json:"mode"`
+	}
+	sessionsBody struct {
+		Sessions []Session `json:"sessions"`
+	}
+	tracesBody struct {
+		Messages []Trace `json:"messages"`
+	}
+	removedBody struct {
+		Removed bool `json:"removed"`
+	}
+	bulkBody struct {
+		Put int `json:"put"`
+	}
+)
+
+const (
+	stateActive   = "active"
+	stateInactive = "inactive"
+)
+
+func stateOf(active bool) string {
+	if active {
+		return stateActive
+	}
+	return stateInactive
+}

@@ -1,0 +1,225 @@
+package noc
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options are what NewServer needs; all of it is required.
+type Options struct {
+	Gateway  Gateway
+	Registry Registry
+	Spool    Spool
+	Log      *slog.Logger
+
+	// TempDir takes a bulk while it is checked, in a file that has no name;
+	// "" = os.TempDir.
+	TempDir string
+}
+
+// Server answers operators. Whoever may open its socket may do everything:
+// the socket's permissions are the only guard. It is safe for concurrent use;
+// what changes while it runs belongs to the gateway, registry and spool.
+type Server struct {
+	o      Options
+	mux    *http.ServeMux
+	cursor cipher.Block  // seals the cursors of masked lists, for this run
+	bulk   chan struct{} // holds a token while a bulk runs: one at a time
+}
+
+// Limits of a request.
+const (
+	maxBody     = 64 << 10 // octets, but for a bulk
+	readWithin  = 10 * time.Second
+	writeWithin = 30 * time.Second
+)
+
+// NewServer prepares the control server. It starts no goroutine; see Serve.
+func NewServer(o Options) *Server {
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(fmt.Sprintf("noc: %v", err)) // only for a key of another length
+	}
+	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1)}
+	for pattern, h := range map[string]handler{
+		"GET /v1/status":               s.status,
+		"GET /v1/sessions":             s.sessions,
+		"GET /v1/divert":               s.divert,
+		"PUT /v1/divert":               s.setDivert,
+		"GET /v1/registry":             s.list,
+		"GET /v1/registry/count":       s.count,
+		"POST /v1/registry/bulk":       s.putBulk,
+		"GET /v1/registry/{number}":    s.get,
+		"PUT /v1/registry/{number}":    s.put,
+		"DELETE /v1/registry/{number}": s.remove,
+		"GET /v1/trace/{what}":         s.trace,
+	} {
+		s.mux.Handle(pattern, s.wrap(h))
+	}
+	return s
+}
+
+// handler answers with a value to be written as JSON, or an error.
+type handler func(w http.ResponseWriter, r *http.Request) (any, error)
+
+// ServeHTTP turns the mux's plain refusals into problems.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	refusal, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	probe := &refused{h: http.Header{}}
+	refusal.ServeHTTP(probe, r)
+	if allow := probe.h.Get("Allow"); probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", allow)
+		problemf(http.StatusMethodNotAllowed, CodeMethod, "%s takes only %s", r.URL.Path, allow).write(w)
+		return
+	}
+	problemf(http.StatusNotFound, CodeNotFound, "this gateway has no such path: `shunt version` and the gateway's version may differ").write(w)
+}
+
+// refused notes how the mux refuses.
+type refused struct {
+	h      http.Header
+	status int
+}
+
+func (p *refused) Header() http.Header         { return p.h }
+func (p *refused) Write(b []byte) (int, error) { return len(b), nil }
+func (p *refused) WriteHeader(status int)      { p.status = status }
+
+// wrap bounds the request's time, writes the answer, and keeps a panic from
+// ending more than its request.
+func (s *Server) wrap(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				// The value of a panic may quote anything, so only its type is logged.
+				s.o.Log.Error("control socket: request panicked", "route", r.Pattern, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		extend(w)
+		v, err := h(w, r)
+		extend(w)
+		if err == nil {
+			err = writeJSON(w, v)
+		}
+		if err != nil {
+			p := problemOf(err)
+			if p.Status >= http.StatusInternalServerError {
+				s.o.Log.Error("control socket: request failed", "route", r.Pattern, "error", err)
+			}
+			p.write(w)
+		}
+	})
+}
+
+// extend gives a request time from now on; a bulk asks for it with every read.
+func extend(w http.ResponseWriter) {
+	rc := http.NewResponseController(w)
+	now := time.Now()
+	_ = rc.SetReadDeadline(now.Add(readWithin)) // refused only where there is no connection to guard
+	_ = rc.SetWriteDeadline(now.Add(readWithin + writeWithin))
+}
+
+// writeJSON encodes first and writes then, so that a value that does not
+// encode is still answered with a problem.
+func writeJSON(w http.ResponseWriter, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	_, _ = w.Write(b.Bytes()) // a client that left is not our fault
+	return nil
+}
+
+// readJSON reads a body of one JSON value and nothing else.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
+		return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is longer than %d octets", maxBody)
+	}
+	if err != nil {
+		return problemf(http.StatusBadRequest, CodeInvalid, "the body could not be read: %v", err)
+	}
+	if err := decodeStrict(b, v); err != nil {
+		return problemf(http.StatusBadRequest, CodeInvalid, "the body is not the JSON that is wanted: %v", err)
+	}
+	return nil
+}
+
+// decodeStrict reads one JSON value that has no unknown field and nothing
+// behind it. Its errors do not repeat values.
+func decodeStrict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.New("it breaks off")
+		}
+		if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+			return fmt.Errorf("%s: want a %s", wrong.Field, wrong.Type)
+		}
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something behind it")
+	}
+	return nil
+}
+
+func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
+	return s.o.Gateway.Status(), nil
+}
+
+func (s *Server) sessions(http.ResponseWriter, *http.Request) (any, error) {
+	all := s.o.Gateway.Sessions()
+	if all == nil {
+		all = []Session{}
+	}
+	return sessionsBody{all}, nil
+}
+
+func (s *Server) divert(http.ResponseWriter, *http.Request) (any, error) {
+	return divertBody{s.o.Gateway.Divert()}, nil
+}
+
+func (s *Server) setDivert(w http.ResponseWriter, r *http.Request) (any, error) {
+	var b divertBody
+	if err := readJSON(w, r, &b); err != nil {
+		return nil, err
+	}
+	switch b.Mode {
+	case "on", "shadow", "off":
+	default:
+		return nil, problemf(http.StatusBadRequest, CodeInvalid, "mode: want on, shadow or off")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readWithin)
+	defer cancel()
+	if err := s.o.Gateway.SetDivert(ctx, b.Mode); err != nil {
+		return nil, problemf(http.StatusConflict, CodeConflict, "divert is %s: %v", s.o.Gateway.Divert(), err)
+	}
+	return divertBody{s.o.Gateway.Divert()}, nil
+}

@@ -1,0 +1,100 @@
+// Package receipt tells ESMEs what became of their diverted messages: final
+// states become deliver_sm, delivered to any bind of the account that receives.
+package receipt
+
+import (
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// Channels, in ASCII, in the vendor TLV 0x1580 of a receipt.
+const (
+	ChannelApp     = "app"
+	ChannelCarrier = "carrier"
+)
+
+// Channel is the one that the outcome came about on; empty for a message that
+// neither took.
+func Channel(r *spool.Record) string {
+	switch {
+	case r.State == msg.Delivered || r.State == msg.Unknown && r.Device != "" && r.Peer == "":
+		return ChannelApp
+	case r.Peer != "" || r.SMSAttempts > 0:
+		return ChannelCarrier
+	}
+	return ""
+}
+
+// outcome is message_state and err of a finished message. What the carrier
+// said of a fallback is passed on; what Shunt found out itself has err 000.
+func outcome(r *spool.Record) (smpp.MessageState, string) {
+	said, err := smpp.SplitStatErr(r.SMSErr)
+	if len(err) > 3 {
+		err = err[len(err)-3:]
+	}
+	switch r.State {
+	case msg.Delivered:
+		return smpp.StateDelivered, ""
+	case msg.SMSDelivered:
+		return smpp.StateDelivered, err
+	case msg.Expired:
+		return smpp.StateExpired, err
+	case msg.SMSFailed:
+		if said.Final() && said != smpp.StateDelivered {
+			return said, err
+		}
+		return smpp.StateUndeliverable, err
+	}
+	return smpp.StateUnknown, err
+}
+
+// Build appends the deliver_sm that tells of r to an ESME that bound with that
+// interface_version (SMPP v3.4 Appendix B, §4.6.1): the message's addresses
+// changed over, the id that its submit_sm_resp gave. pdu is the submit_sm.
+// The sequence_number is left 0.
+func Build(dst []byte, r *spool.Record, submit pdu.PDU, version byte) ([]byte, error) {
+	var m pdu.SM
+	if err := m.Decode(submit); err != nil {
+		return dst, err
+	}
+	state, errText := outcome(r)
+	done := r.DoneAt
+	if done.IsZero() {
+		done = r.Since
+	}
+	rec := smpp.Receipt{ID: r.WireID, State: state, Submit: r.ReceivedAt, Done: done, Err: errText, Text: excerpt(&m)}
+	d := pdu.SM{
+		ServiceType: m.ServiceType, Source: m.Dest, Dest: m.Source, ESMClass: smpp.ESMReceipt,
+		ShortMessage: rec.AppendText(make([]byte, 0, 160)),
+	}
+	if pdu.TLVsAllowed(version) {
+		tlvs := rec.AppendTLVs(make([]byte, 0, 64))
+		if ch := Channel(r); ch != "" {
+			tlvs = pdu.AppendTLV(tlvs, pdu.TagShuntChannel, []byte(ch))
+		}
+		d.TLVs = tlvs
+	}
+	return pdu.AppendSM(dst, pdu.DeliverSM, 0, &d), nil
+}
+
+// excerpt is the start of the message as Appendix B wants it, where its octets
+// read the same in the receipt's own default alphabet; else nothing.
+func excerpt(m *pdu.SM) []byte {
+	if m.DataCoding > 1 {
+		return nil
+	}
+	b, _ := m.Payload()
+	for i, c := range b {
+		if c < 0x20 || c > 0x7E {
+			return b[:min(i, 20)]
+		}
+	}
+	return b[:min(len(b), 20)]
+}
+
+// abandonAfter is how long past its validity a receipt waits for a bind.
+const abandonAfter = 72 * time.Hour

@@ -1,0 +1,251 @@
+package receipt
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// Bind is an ESME's bind that takes deliver_sm.
+type Bind interface {
+	// InterfaceVersion is the one that the ESME announced.
+	InterfaceVersion() byte
+	// Deliver sends p as a request of Shunt's own; done gets the response, or
+	// the reason why none came. An error means that done is not called.
+	Deliver(p pdu.PDU, done func(pdu.PDU, error)) error
+}
+
+// Spool is what a Deliverer needs of the spool.
+type Spool interface {
+	Message(id msg.ID) (*spool.Message, error)
+	Post(e spool.Event, done func(spool.Result))
+}
+
+// Options of a Deliverer.
+type Options struct {
+	Spool    Spool
+	Receiver func(msg.Account) (Bind, bool) // a bind of the account, if one is up
+	Window   int                            // receipts in flight an account, 0 = 50
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Deliverer keeps the receipts that wait, by account, and sends them in order
+// as far as the account's binds take them. A receipt is done when the ESME
+// answered it; one whose answer was lost goes again. One goroutine, Run, sends.
+type Deliverer struct {
+	o    Options
+	wake chan struct{}
+
+	mu       sync.Mutex
+	accounts map[msg.Account]*line
+	dirty    []*line // to be looked at by Run
+
+	Sent, Repeated, Refused, Abandoned atomic.Uint64
+}
+
+// line is the queue of one account, under Deliverer.mu.
+type line struct {
+	account  msg.Account
+	waiting  []spool.Record // oldest first
+	inFlight int
+	dirty    bool
+	notUntil time.Time // the ESME asked for time
+}
+
+// New makes a Deliverer; Run starts it.
+func New(o Options) *Deliverer {
+	if o.Window == 0 {
+		o.Window = 50
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Deliverer{o: o, wake: make(chan struct{}, 1), accounts: make(map[msg.Account]*line)}
+}
+
+// Add queues the receipt of a finished message. It does not block.
+func (d *Deliverer) Add(r spool.Record) {
+	d.mu.Lock()
+	l := d.accounts[r.Account]
+	if l == nil {
+		l = &line{account: r.Account}
+		d.accounts[r.Account] = l
+	}
+	l.waiting = append(l.waiting, r)
+	d.touch(l)
+	d.mu.Unlock()
+}
+
+// Receivable says that the account has a new bind. It does not block.
+func (d *Deliverer) Receivable(a msg.Account) {
+	d.mu.Lock()
+	if l := d.accounts[a]; l != nil {
+		l.notUntil = time.Time{}
+		d.touch(l)
+	}
+	d.mu.Unlock()
+}
+
+// Waiting is the number of receipts that no ESME has taken yet.
+func (d *Deliverer) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, l := range d.accounts {
+		n += len(l.waiting) + l.inFlight
+	}
+	return n
+}
+
+// touch makes Run look at l; the caller holds mu.
+func (d *Deliverer) touch(l *line) {
+	if !l.dirty {
+		l.dirty = true
+		d.dirty = append(d.dirty, l)
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends until ctx is done.
+func (d *Deliverer) Run(ctx context.Context) {
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
+	for {
+		select {
+		case <-d.wake:
+		case <-retry.C:
+			d.mu.Lock()
+			for _, l := range d.accounts {
+				if len(l.waiting) > 0 {
+					d.touch(l)
+				}
+			}
+			d.mu.Unlock()
+		case <-ctx.Done():
+			return
+		}
+		d.mu.Lock()
+		lines := d.dirty
+		d.dirty = nil
+		for _, l := range lines {
+			l.dirty = false
+		}
+		d.mu.Unlock()
+		for _, l := range lines {
+			for d.sendOne(l) {
+			}
+		}
+	}
+}
+
+// sendOne sends the oldest receipt of a line; false when nothing more can go.
+func (d *Deliverer) sendOne(l *line) bool {
+	now := d.o.Now()
+	d.mu.Lock()
+	if len(l.waiting) == 0 || l.inFlight >= d.o.Window || now.Before(l.notUntil) {
+		if len(l.waiting) == 0 && l.inFlight == 0 && !l.dirty {
+			delete(d.accounts, l.account)
+		}
+		d.mu.Unlock()
+		return false
+	}
+	r := l.waiting[0]
+	d.mu.Unlock()
+
+	if now.After(r.ExpiresAt.Add(abandonAfter)) {
+		d.Abandoned.Add(1)
+		d.pop(l, 0)
+		d.done(r.ID, msg.ReasonDeadline, "")
+		return true
+	}
+	bind, ok := d.o.Receiver(l.account)
+	if !ok {
+		return false
+	}
+	m, err := d.o.Spool.Message(r.ID)
+	var p pdu.PDU
+	if err == nil {
+		p, err = Build(nil, &r, m.PDU, bind.InterfaceVersion())
+	}
+	if err != nil { // no receipt can ever be made of it
+		d.o.Log.Error("receipt cannot be built", "msg_id", r.ID.String(), "error", err)
+		d.Abandoned.Add(1)
+		d.pop(l, 0)
+		d.done(r.ID, msg.ReasonUndecodable, "")
+		return true
+	}
+	d.pop(l, 1)
+	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, r, resp, err) }); err != nil {
+		d.putBack(l, r, 0)
+		return false
+	}
+	return true
+}
+
+// pop takes the first of the waiting away, and puts n in flight.
+func (d *Deliverer) pop(l *line, n int) {
+	d.mu.Lock()
+	l.waiting = l.waiting[1:]
+	l.inFlight += n
+	d.mu.Unlock()
+}
+
+// putBack queues r again in its place by age; the account rests for a while.
+func (d *Deliverer) putBack(l *line, r spool.Record, rest time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.inFlight--
+	i := 0
+	for i < len(l.waiting) && l.waiting[i].Since.Before(r.Since) {
+		i++
+	}
+	l.waiting = append(l.waiting[:i:i], append([]spool.Record{r}, l.waiting[i:]...)...)
+	if rest > 0 {
+		l.notUntil = d.o.Now().Add(rest)
+	}
+}
+
+// answered takes the ESME's deliver_sm_resp, or the reason why there is none.
+func (d *Deliverer) answered(l *line, r spool.Record, resp pdu.PDU, err error) {
+	if err != nil {
+		d.Repeated.Add(1)
+		d.putBack(l, r, 0)
+		d.Receivable(l.account) // another bind may be up
+		return
+	}
+	st := resp.Status()
+	if st.Temporary() {
+		d.Repeated.Add(1)
+		d.putBack(l, r, time.Second)
+		return
+	}
+	reason, detail := msg.ReasonReceipt, ""
+	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
+		d.Refused.Add(1)
+		reason, detail = msg.ReasonStatus, st.String()
+		d.o.Log.Warn("ESME refused a receipt", "msg_id", r.ID.String(), "esme", l.account.SystemID, "status", detail)
+	} else {
+		d.Sent.Add(1)
+	}
+	d.mu.Lock()
+	l.inFlight--
+	if len(l.waiting) > 0 {
+		d.touch(l)
+	}
+	d.mu.Unlock()
+	d.done(r.ID, reason, detail)
+}
+
+func (d *Deliverer) done(id msg.ID, reason msg.Reason, detail string) {
+	d.o.Spool.Post(spool.Event{ID: id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}, nil)
+}

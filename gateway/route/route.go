@@ -1,0 +1,268 @@
+// Package route decides, message by message, between the app and the carrier.
+// It is pure: no I/O, no clock, and no allocation for what the index misses.
+package route
+
+import (
+	"bytes"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp/coding"
+	"shunt/smpp/pdu"
+)
+
+// Mode is the switch for all diversion.
+type Mode uint8
+
+const (
+	Off    Mode = iota // the zero Mode diverts nothing
+	Shadow             // decide and count, divert nothing
+	On
+)
+
+var modeNames = [...]string{"off", "shadow", "on"}
+
+func (m Mode) String() string { return modeNames[m] }
+
+// ParseMode reads what String writes.
+func ParseMode(s string) (Mode, bool) {
+	for i, n := range modeNames {
+		if n == s {
+			return Mode(i), true
+		}
+	}
+	return Off, false
+}
+
+// Policy is what the configuration says about diversion. It is not changed
+// once it is in use.
+type Policy struct {
+	DivertFrom       []string // patterns of senders that may be diverted at all
+	NeverDivertFrom  []string // patterns of senders that never are
+	NeverServiceType []string
+	AllowOTP         bool
+	Share            int // per cent of the eligible numbers
+	Plans            []Plan
+	DefaultValidity  time.Duration // of a message whose ESME left it to the SMSC
+}
+
+// Plan says which channel comes first and how long the app has.
+type Plan struct {
+	Name        string
+	To          []string // prefixes, "+" and digits; empty: any
+	From        []string // patterns
+	Account     []string // system_ids
+	ServiceType []string
+	AppFirst    bool
+	ClaimWithin time.Duration
+	Lease       time.Duration // claimed → delivered
+	Prefer      msg.Prefer
+}
+
+// Account is what the decision knows of the bind that a message came on.
+type Account struct {
+	SystemID string
+	OptedIn  bool
+	Alphabet coding.Alphabet // what data_coding 0 means here
+}
+
+// Verdict is the decision for one submit_sm. The zero Verdict forwards.
+type Verdict struct {
+	Divert   bool
+	Reason   msg.Reason
+	Plan     *Plan
+	Alphabet coding.Alphabet
+	ClaimBy  time.Time
+	Expires  time.Time
+}
+
+// Number reads a destination as E.164: international type of number, or
+// unknown with or without "+" or "00", in the ISDN or an unknown plan (SMPP
+// v3.4 §5.2.5, §5.2.6). Short codes, alphanumeric and national addresses are
+// none.
+func Number(a pdu.Address) (msg.Number, bool) {
+	if a.TON > pdu.TONInternational || a.NPI > pdu.NPIISDN {
+		return 0, false
+	}
+	d := a.Addr
+	switch {
+	case len(d) > 0 && d[0] == '+':
+		d = d[1:]
+	case len(d) > 2 && d[0] == '0' && d[1] == '0':
+		d = d[2:]
+	}
+	return msg.NumberOfDigits(d)
+}
+
+// forward is the verdict for the carrier.
+func forward(r msg.Reason) Verdict { return Verdict{Reason: r} }
+
+// Decide judges a submit_sm for n, of which the index says e. now is the time
+// of the submission.
+func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.Entry, now time.Time) Verdict {
+	switch {
+	case mode == Off:
+		return forward(msg.ReasonSwitchedOff)
+	case !e.Registered():
+		return forward(msg.ReasonUnregistered)
+	case !e.Active():
+		return forward(msg.ReasonInactive)
+	case !acc.OptedIn:
+		return forward(msg.ReasonAccountOptOut)
+	}
+	if r := ineligible(m); r != msg.NoReason {
+		return forward(r)
+	}
+	if r := p.forbidden(m, n); r != msg.NoReason {
+		return forward(r)
+	}
+	alphabet, ok := coding.OfDataCoding(m.DataCoding, acc.Alphabet)
+	if !ok {
+		return forward(msg.ReasonDataCoding)
+	}
+	text, err := Text(m, alphabet)
+	if err != nil || text == "" {
+		return forward(msg.ReasonText)
+	}
+	if !p.AllowOTP && OneTimeCode(text) {
+		return forward(msg.ReasonOneTimeCode)
+	}
+	v := p.schedule(p.plan(acc, m, n), m, now)
+	v.Alphabet = alphabet
+	if v.Divert && mode == Shadow {
+		v.Divert, v.Reason = false, msg.ReasonShadow
+	}
+	return v
+}
+
+// schedule sets the deadlines of a message that goes to the app.
+func (p *Policy) schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
+	if !plan.AppFirst {
+		return Verdict{Reason: msg.ReasonPlanCarrier, Plan: plan}
+	}
+	expires, err := pdu.Time(m.Validity, now)
+	if err != nil {
+		return Verdict{Reason: msg.ReasonUndecodable, Plan: plan}
+	}
+	if expires.IsZero() {
+		expires = now.Add(p.DefaultValidity)
+	}
+	validity := expires.Sub(now)
+	claim := min(plan.ClaimWithin, validity-reserve(validity))
+	if claim < minClaim {
+		return Verdict{Reason: msg.ReasonValidity, Plan: plan}
+	}
+	return Verdict{Divert: true, Reason: msg.ReasonDivert, Plan: plan, ClaimBy: now.Add(claim), Expires: expires}
+}
+
+// minClaim is the shortest time in which a push and a claim make sense.
+const minClaim = time.Second
+
+// reserve is the part of the validity that is kept for the SMS.
+func reserve(validity time.Duration) time.Duration {
+	return min(max(validity/4, time.Second), 30*time.Second)
+}
+
+// plan finds the first plan that matches; the last one always does.
+func (p *Policy) plan(acc *Account, m *pdu.SM, n msg.Number) *Plan {
+	for i := range p.Plans {
+		pl := &p.Plans[i]
+		if fits(pl.Account, acc.SystemID) && fits(pl.ServiceType, string(m.ServiceType)) &&
+			(len(pl.To) == 0 || hasPrefix(pl.To, n)) && (len(pl.From) == 0 || matches(pl.From, m.Source.Addr)) {
+			return pl
+		}
+	}
+	return &Plan{}
+}
+
+func fits(list []string, s string) bool {
+	if len(list) == 0 {
+		return true
+	}
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func hasPrefix(prefixes []string, n msg.Number) bool {
+	s := n.String()
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches tells whether an address fits a pattern, in which "*" stands for
+// any characters; a leading "+" counts on neither side.
+func matches(patterns []string, addr []byte) bool {
+	a := bytes.TrimPrefix(addr, []byte("+"))
+	for _, p := range patterns {
+		if glob(strings.TrimPrefix(p, "+"), a) {
+			return true
+		}
+	}
+	return false
+}
+
+func glob(pattern string, s []byte) bool {
+	star, mark, i := -1, 0, 0
+	for j := 0; j < len(s); {
+		switch {
+		case i < len(pattern) && pattern[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(pattern) && pattern[i] == s[j]:
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[i:], "*") == ""
+}
+
+// forbidden applies the operator's rules.
+func (p *Policy) forbidden(m *pdu.SM, n msg.Number) msg.Reason {
+	switch {
+	case !matches(p.DivertFrom, m.Source.Addr):
+		return msg.ReasonSender
+	case matches(p.NeverDivertFrom, m.Source.Addr):
+		return msg.ReasonNeverSender
+	case len(p.NeverServiceType) > 0 && fits(p.NeverServiceType, string(m.ServiceType)):
+		return msg.ReasonServiceType
+	case p.Share < 100 && int(slice(n)) >= p.Share:
+		return msg.ReasonCanary
+	}
+	return msg.NoReason
+}
+
+// slice puts a number in one of a hundred slices, always the same one.
+func slice(n msg.Number) uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(n >> (8 * i))
+	}
+	_, _ = h.Write(b[:])
+	return h.Sum64() % 100
+}
+
+// Text is the message's text in that alphabet. Where esm_class has the UDH
+// indicator the header would have to go first: such messages are not diverted.
+func Text(m *pdu.SM, a coding.Alphabet) (string, error) {
+	b, ok := m.Payload()
+	if !ok {
+		return "", errTwoPayloads
+	}
+	return coding.Decode(a, b)
+}

@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"shunt/gateway/msg"
+	"shunt/gateway/noc"
+	"shunt/gateway/route"
+	"shunt/gateway/upstream"
+	"shunt/push"
+	"shunt/smpp/pdu"
+)
+
+// endedBinds sums up the verdicts of binds that are gone.
+type endedBinds struct {
+	mu      sync.Mutex
+	reasons [64]uint64
+}
+
+func (e *endedBinds) add(b *upstream.Bind) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range b.Reasons {
+		e.reasons[i] += b.Reasons[i].Load()
+	}
+}
+
+// Divert switch for the control socket.
+var _ noc.Gateway = (*control)(nil)
+
+// control is the gateway as its operators see it.
+type control struct{ g *Gateway }
+
+// Divert is the switch's position.
+func (c *control) Divert() string { return c.g.mode.get().String() }
+
+// SetDivert sets the switch.
+func (c *control) SetDivert(_ context.Context, mode string) error {
+	m, ok := route.ParseMode(mode)
+	if !ok {
+		return fmt.Errorf("divert %q: want on, shadow or off", mode)
+	}
+	if m != route.Off && c.g.own == nil {
+		return fmt.Errorf("divert %s: needs intercept.fallback_smsc in the configuration", mode)
+	}
+	err := c.g.mode.set(m)
+	c.g.log.Warn("divert switched by an operator", "mode", mode, "durable", err == nil)
+	return err
+}
+
+// Status is the gateway at a glance.
+func (c *control) Status() noc.Status {
+	g := c.g
+	s := noc.Status{
+		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(),
+		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
+		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
+	}
+	if g.apiListener != nil {
+		s.API = []string{g.apiListener.Addr().String()}
+	}
+	for _, b := range g.hub.Binds() {
+		switch b.Type {
+		case pdu.BindTransmitter:
+			s.Binds.Transmitter++
+		case pdu.BindReceiver:
+			s.Binds.Receiver++
+		default:
+			s.Binds.Transceiver++
+		}
+		s.Binds.Upstream++
+	}
+	if g.own != nil {
+		o := g.own.State()
+		s.Own = append(s.Own, noc.OwnBind{
+			SMSC: o.SMSC, State: fmt.Sprintf("%d of %d bound", o.Bound, o.Want), LastError: o.LastError, Window: o.Window,
+		})
+	}
+	return s
+}
+
+// failOpen are the reasons why nothing is diverted at the moment.
+func (g *Gateway) failOpen() []string {
+	var all []string
+	if !g.registry.Ready() {
+		all = append(all, msg.ReasonNotReady.String())
+	}
+	if g.diskLow.Load() {
+		all = append(all, msg.ReasonSpoolFull.String())
+	}
+	if !g.submitOK.Load() {
+		all = append(all, msg.ReasonSpoolFailed.String())
+	}
+	if g.own == nil || !g.own.Ready() {
+		all = append(all, msg.ReasonFallbackUnbound.String())
+	}
+	return all
+}
+
+func (g *Gateway) counters() noc.Counters {
+	g.ended.mu.Lock()
+	sum := g.ended.reasons
+	g.ended.mu.Unlock()
+	for _, b := range g.hub.Binds() {
+		for i := range b.Reasons {
+			sum[i] += b.Reasons[i].Load()
+		}
+	}
+	d := &g.dispatcher.Counters
+	c := noc.Counters{
+		Diverted: sum[msg.ReasonDivert], Shadow: sum[msg.ReasonShadow],
+		Reasons: make(map[string]uint64), Pushes: make(map[string]uint64),
+		FallbackSent: d.Sent.Load(), FallbackRetried: d.Retried.Load(), FallbackResubmitted: d.Resubmitted.Load(),
+		ReceiptsSent: g.receipts.Sent.Load(), ReceiptsWaiting: uint64(g.receipts.Waiting()),
+	}
+	for _, r := range msg.Reasons() {
+		if n := sum[r]; n > 0 {
+			c.Reasons[r.String()] = n
+			c.SubmitsIn += n
+		}
+	}
+	c.Forwarded = c.SubmitsIn - c.Diverted
+	for _, o := range push.Outcomes() {
+		if n := d.Pushes[o].Load(); n > 0 {
+			c.Pushes[o.String()] = n
+		}
+	}
+	return c
+}
+
+var bindNames = map[pdu.ID]string{
+	pdu.BindTransmitter: "transmitter", pdu.BindReceiver: "receiver", pdu.BindTransceiver: "transceiver",
+}
+
+// Sessions are the ESMEs' binds.
+func (c *control) Sessions() []noc.Session {
+	all := []noc.Session{}
+	for _, b := range c.g.hub.Binds() {
+		f := b.Figures()
+		all = append(all, noc.Session{
+			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
+			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
+			WindowIn: f.WindowIn, WindowOut: f.WindowOut,
+		})
+	}
+	return all
+}

@@ -1,0 +1,209 @@
+// Package upstream is the SMPP side of the gateway towards both peers: pairs of
+// binds that make Shunt transparent between ESMEs and the SMSC, and Shunt's
+// own binds.
+package upstream
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+)
+
+// Decider judges the submit_sms of a bind.
+type Decider interface {
+	// Divert takes p out of the transit, and then answers it with b.Answer or
+	// hands it back with b.Pass, once and from any goroutine; or it returns
+	// false, and p goes to the SMSC at once. It runs on the reader's goroutine
+	// of b, must not block, and may keep p only as a copy.
+	Divert(b *Bind, p pdu.PDU) bool
+}
+
+// Bind is one ESME's bind and, behind it, the upstream bind that was made for
+// it alone, with the same credentials and type. Every PDU passes as the octets
+// that came, but the sequence_number.
+//
+// Two readers run, one a direction; each writes to the other's session.
+type Bind struct {
+	Type    pdu.ID // the bind request
+	Account msg.Account
+	Version byte // interface_version that the ESME announced
+	Since   time.Time
+	State   any // the Decider's own, set once before the first PDU
+
+	down, up *smpp.Session
+	decider  Decider
+	pending  pending // diverted submits that are not answered yet
+	lastErr  atomic.Pointer[string]
+
+	Reasons [64]atomic.Uint64 // verdicts by msg.Reason
+}
+
+// Transmits tells whether the ESME may submit on this bind (SMPP v3.4 §2.2).
+func (b *Bind) Transmits() bool { return b.Type != pdu.BindReceiver }
+
+// Receives tells whether the ESME takes deliver_sm on this bind.
+func (b *Bind) Receives() bool { return b.Type != pdu.BindTransmitter }
+
+// Count counts one verdict.
+func (b *Bind) Count(r msg.Reason) { b.Reasons[r&63].Add(1) }
+
+// Answer responds to a diverted submit. It does not block.
+func (b *Bind) Answer(resp pdu.PDU) {
+	_ = b.down.Respond(resp) // a lost session has lost its answer: the message stays accepted
+	b.pending.add(-1)
+}
+
+// Pass gives a submit that Divert took back to the transit. It may block while
+// the upstream window is full.
+func (b *Bind) Pass(p pdu.PDU) {
+	if b.up.Forward(p) == nil {
+		b.up.Flush()
+	}
+	b.pending.add(-1)
+}
+
+// Deliver sends a deliver_sm of Shunt's own to the ESME; see smpp.Session.Call.
+func (b *Bind) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error { return b.down.Call(p, done) }
+
+// Done is closed when the ESME's session is.
+func (b *Bind) Done() <-chan struct{} { return b.down.Done() }
+
+// Peer is the ESME's address.
+func (b *Bind) Peer() string { return b.down.RemoteAddr().String() }
+
+// Upstream is the SMSC's address.
+func (b *Bind) Upstream() string { return b.up.RemoteAddr().String() }
+
+// Figures are the counters of one bind.
+type Figures struct {
+	PDUsIn, PDUsOut     uint64 // from and to the ESME, forwarded ones
+	WindowIn, WindowOut int    // outstanding towards the SMSC, and towards the ESME
+	Unmatched, Expired  uint64
+}
+
+// Figures reads the counters; they are not of one moment.
+func (b *Bind) Figures() Figures {
+	return Figures{
+		PDUsIn: b.down.Stats.PDUsIn.Load(), PDUsOut: b.up.Stats.PDUsIn.Load(),
+		WindowIn: b.up.WindowInUse(), WindowOut: b.down.WindowInUse(),
+		Unmatched: b.up.Stats.Unmatched.Load() + b.down.Stats.Unmatched.Load(),
+		Expired:   b.up.Stats.Expired.Load() + b.down.Stats.Expired.Load(),
+	}
+}
+
+// relay runs both directions until both sessions have ended.
+func (b *Bind) relay() {
+	upEnded := make(chan error, 1)
+	go func() {
+		err := b.up.Serve((*upReader)(b))
+		b.down.Finish() // the loss of the upstream closes the downstream
+		upEnded <- err
+	}()
+	err := b.down.Serve((*downReader)(b))
+	b.up.Finish() // what the ESME sent before it went still goes
+	if upErr := <-upEnded; err == nil || err == smpp.ErrClosed {
+		err = upErr
+	}
+	text := err.Error()
+	b.lastErr.Store(&text)
+}
+
+// unbind ends both sides in an orderly way, or at the latest after timeout.
+func (b *Bind) unbind(timeout time.Duration) {
+	b.pending.wait(timeout)
+	b.down.Unbind(timeout)
+	b.up.Unbind(timeout)
+}
+
+// unbindWait bounds how long an ESME's unbind waits for the answers to its
+// diverted submits: a few commits of the spool.
+const unbindWait = 10 * time.Second
+
+// downReader handles what the ESME sends.
+type downReader Bind
+
+func (r *downReader) HandleRequest(p pdu.PDU) {
+	b := (*Bind)(r)
+	switch p.ID() {
+	case pdu.SubmitSM:
+		if b.Transmits() {
+			b.pending.add(1)
+			if b.decider.Divert(b, p) {
+				return
+			}
+			b.pending.add(-1)
+		}
+	case pdu.Unbind:
+		b.pending.wait(unbindWait) // every accepted submit has its answer first
+	}
+	passRequest(b.up, p)
+}
+
+func (r *downReader) HandleResponse(p pdu.PDU) { passResponse((*Bind)(r), r.up, p) }
+func (r *downReader) HandleBatch()             { r.up.Flush() }
+
+// upReader handles what the SMSC sends.
+type upReader Bind
+
+func (r *upReader) HandleRequest(p pdu.PDU)  { passRequest(r.down, p) }
+func (r *upReader) HandleResponse(p pdu.PDU) { passResponse((*Bind)(r), r.down, p) }
+func (r *upReader) HandleBatch()             { r.down.Flush() }
+
+// passRequest forwards a request. A session that has ended takes nothing: its
+// peer is told by the end of this one.
+func passRequest(to *smpp.Session, p pdu.PDU) {
+	if p.ID().Answered() {
+		_ = to.Forward(p)
+	} else {
+		_ = to.Notify(p)
+	}
+}
+
+// passResponse forwards a response; an unbind_resp was the last word.
+func passResponse(b *Bind, to *smpp.Session, p pdu.PDU) {
+	_ = to.Send(p)
+	if p.ID() == pdu.UnbindResp {
+		b.down.Finish()
+		b.up.Finish()
+	}
+}
+
+// pending counts, and lets one wait for none.
+type pending struct {
+	n    atomic.Int32
+	mu   sync.Mutex
+	none chan struct{} // non-nil while somebody waits
+}
+
+func (c *pending) add(d int32) {
+	if c.n.Add(d) == 0 && d < 0 {
+		c.mu.Lock()
+		if c.none != nil {
+			close(c.none)
+			c.none = nil
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *pending) wait(timeout time.Duration) {
+	c.mu.Lock()
+	if c.none == nil {
+		c.none = make(chan struct{})
+	}
+	none := c.none
+	c.mu.Unlock()
+	if c.n.Load() == 0 {
+		return
+	}
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-none:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,297 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+)
+
+// Receipt is a delivery receipt that came on one of Shunt's own binds.
+type Receipt struct {
+	SMSC string
+	ID   string // in the canonical form of the SMSC's IDFormat
+	smpp.Receipt
+}
+
+// OwnOptions describe Shunt's own binds to one SMSC.
+type OwnOptions struct {
+	SMSC     string // its name
+	Addr     string // host:port
+	Bind     pdu.Bind
+	Split    bool // a transmitter and a receiver instead of a transceiver
+	Sessions int
+	Window   int // outstanding submits a session
+	IDFormat IDFormat
+	SMPP     smpp.Config
+	// OnReceipt takes a final or intermediate receipt. It must not block;
+	// answer is to be called once, from any goroutine, when the receipt is
+	// durable, with the command_status for the SMSC.
+	OnReceipt func(r Receipt, answer func(pdu.Status))
+	Log       *slog.Logger
+}
+
+// Own is the pool of Shunt's own binds to one SMSC, on which fallbacks go out
+// and their receipts come in.
+type Own struct {
+	o     OwnOptions
+	slots chan struct{} // one for every submit that may be outstanding
+
+	mu      sync.Mutex
+	up      []*ownSession // bound and transmitting
+	ready   chan struct{} // closed while up is not empty
+	next    uint
+	lastErr string
+
+	Ignored atomic.Uint64 // deliver_sm that are no receipts
+}
+
+type ownSession struct {
+	*smpp.Session
+	own *Own
+}
+
+// NewOwn makes the pool; Run binds.
+func NewOwn(o OwnOptions) *Own {
+	o.Sessions, o.Window = max(o.Sessions, 1), max(o.Window, 1)
+	o.SMPP.Window = o.Window
+	return &Own{o: o, slots: make(chan struct{}, o.Sessions*o.Window), ready: make(chan struct{})}
+}
+
+// SMSC is the name of the SMSC.
+func (w *Own) SMSC() string { return w.o.SMSC }
+
+// Run keeps the binds up until ctx is done, then unbinds.
+func (w *Own) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range w.o.Sessions {
+		if w.o.Split {
+			wg.Go(func() { w.keep(ctx, pdu.BindTransmitter) })
+			wg.Go(func() { w.keep(ctx, pdu.BindReceiver) })
+		} else {
+			wg.Go(func() { w.keep(ctx, pdu.BindTransceiver) })
+		}
+	}
+	wg.Wait()
+}
+
+// Backoff between attempts to bind: doubled from the first to the last, each
+// time by a random factor of 0.5 to 1.5, so that many gateways do not return
+// at once.
+const (
+	firstBackoff = 250 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+)
+
+func (w *Own) keep(ctx context.Context, id pdu.ID) {
+	for backoff := firstBackoff; ctx.Err() == nil; {
+		s, _, err := smpp.Dial(ctx, w.o.Addr, id, w.o.Bind, w.o.SMPP)
+		if err == nil {
+			backoff = firstBackoff
+			w.o.Log.Info("own bind is up", "smsc", w.o.SMSC, "bind", id.String())
+			err = w.serve(ctx, id, s)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		w.setErr(err)
+		wait := time.Duration(float64(backoff) * (0.5 + rand.Float64()))
+		w.o.Log.Warn("own bind is down", "smsc", w.o.SMSC, "bind", id.String(), "error", err, "retry_in", wait.Round(time.Millisecond))
+		if !sleep(ctx, wait) {
+			return
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+func (w *Own) setErr(err error) {
+	w.mu.Lock()
+	w.lastErr = err.Error()
+	w.mu.Unlock()
+}
+
+func (w *Own) serve(ctx context.Context, id pdu.ID, s *smpp.Session) error {
+	os := &ownSession{Session: s, own: w}
+	if id != pdu.BindReceiver {
+		w.add(os)
+		defer w.remove(os)
+	}
+	stop := context.AfterFunc(ctx, func() { s.Unbind(unbindWait) })
+	defer stop()
+	return s.Serve(os)
+}
+
+func (w *Own) add(s *ownSession) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.up = append(w.up, s)
+	if len(w.up) == 1 {
+		close(w.ready)
+	}
+}
+
+func (w *Own) remove(s *ownSession) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, o := range w.up {
+		if o == s {
+			w.up = append(w.up[:i], w.up[i+1:]...)
+			if len(w.up) == 0 {
+				w.ready = make(chan struct{})
+			}
+			return
+		}
+	}
+}
+
+// OwnState is what a status shows.
+type OwnState struct {
+	SMSC, LastError     string
+	Bound, Want, Window int
+}
+
+// State reads the state.
+func (w *Own) State() OwnState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return OwnState{SMSC: w.o.SMSC, LastError: w.lastErr, Bound: len(w.up), Want: w.o.Sessions, Window: len(w.slots)}
+}
+
+// Ready tells whether a submit can be sent now.
+func (w *Own) Ready() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.up) > 0
+}
+
+// Acquire waits until a bind is up and the window has room, and takes the
+// room: Submit or Release gives it back.
+func (w *Own) Acquire(ctx context.Context) error {
+	select {
+	case w.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	w.mu.Lock()
+	ready := w.ready
+	w.mu.Unlock()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		w.Release()
+		return ctx.Err()
+	}
+}
+
+// Release gives back what Acquire took.
+func (w *Own) Release() { <-w.slots }
+
+// Result is the end of a Submit.
+type Result struct {
+	Sent      bool       // false: certainly never written
+	Status    pdu.Status // of the response
+	MessageID string     // canonical
+	Err       error      // no response: with Sent, the outcome is unknown
+}
+
+var errNoBind = errors.New("no bind of our own is up")
+
+// Submit sends a submit_sm after an Acquire, and releases that. done is called
+// once, possibly before Submit returns.
+func (w *Own) Submit(p pdu.PDU, done func(Result)) {
+	finish := func(r Result) {
+		w.Release()
+		done(r)
+	}
+	w.mu.Lock()
+	up := append([]*ownSession(nil), w.up...)
+	w.next++
+	first := w.next
+	w.mu.Unlock()
+	err := errNoBind
+	for i := range up {
+		s := up[(first+uint(i))%uint(len(up))]
+		err = s.Call(p, func(resp pdu.PDU, err error) { finish(w.result(resp, err)) })
+		if err == nil {
+			return
+		}
+	}
+	finish(Result{Err: err})
+}
+
+func (w *Own) result(resp pdu.PDU, err error) Result {
+	if err != nil {
+		return Result{Sent: true, Err: err}
+	}
+	r := Result{Sent: true, Status: resp.Status()}
+	if resp.ID() == pdu.GenericNack && r.Status == pdu.ROK {
+		r.Status = pdu.RINVCMDID
+	}
+	if r.Status != pdu.ROK {
+		return r
+	}
+	id, err := pdu.MessageID(resp)
+	if err != nil { // accepted, but no receipt can ever be matched
+		w.o.Log.Warn("submit_sm_resp does not decode", "smsc", w.o.SMSC, "error", err)
+	}
+	r.MessageID = w.o.IDFormat.OfResponse(id)
+	return r
+}
+
+// HandleRequest implements smpp.Handler for what the SMSC sends.
+func (s *ownSession) HandleRequest(p pdu.PDU) {
+	seq := p.Seq()
+	answer := func(id pdu.ID, st pdu.Status) {
+		if id == pdu.DeliverSM || id == pdu.DataSM {
+			_ = s.Respond(pdu.AppendMessageResp(nil, id.Response(), st, seq, ""))
+		} else {
+			_ = s.Respond(pdu.AppendHeader(nil, id, st, seq))
+		}
+	}
+	switch p.ID() {
+	case pdu.DeliverSM:
+		var m pdu.SM
+		if err := m.Decode(p); err != nil {
+			s.own.o.Log.Warn("deliver_sm does not decode", "smsc", s.own.o.SMSC, "error", err)
+			answer(pdu.DeliverSM, pdu.RSYSERR)
+			return
+		}
+		r, ok := smpp.ParseReceipt(&m)
+		if !smpp.IsReceipt(&m) || !ok {
+			s.own.Ignored.Add(1)
+			answer(pdu.DeliverSM, rxPermanent)
+			return
+		}
+		s.own.o.OnReceipt(Receipt{SMSC: s.own.o.SMSC, ID: s.own.o.IDFormat.OfReceipt(r.ID), Receipt: r},
+			func(st pdu.Status) { answer(pdu.DeliverSM, st) })
+	case pdu.DataSM:
+		s.own.Ignored.Add(1)
+		answer(pdu.DataSM, rxPermanent)
+	case pdu.Unbind:
+		answer(pdu.UnbindResp, pdu.ROK)
+		s.Finish()
+	case pdu.AlertNotification, pdu.Outbind: // nothing is owed to them
+	default:
+		answer(pdu.GenericNack, pdu.RINVCMDID)
+	}
+}
+
+// rxPermanent is ESME_RX_P_APPN: nobody here ever takes such a message.
+const rxPermanent pdu.Status = 0x65
+
+// HandleResponse implements smpp.Handler: only an unmatched generic_nack comes
+// here.
+func (s *ownSession) HandleResponse(p pdu.PDU) {
+	s.own.o.Log.Warn("generic_nack to nothing", "smsc", s.own.o.SMSC, "status", fmt.Sprint(p.Status()))
+}
+
+// HandleBatch implements smpp.Handler.
+func (s *ownSession) HandleBatch() {}

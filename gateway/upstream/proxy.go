@@ -1,0 +1,200 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+)
+
+// Proxy takes ESMEs' connections and makes a Bind of each.
+type Proxy struct {
+	Upstream    string        // the SMSC's host:port
+	SessionInit time.Duration // from the connection to the bind, §7.2 session_init_timer
+	SMPP        smpp.Config
+	Decider     Decider
+	Hub         *Hub
+	Log         *slog.Logger
+
+	wg sync.WaitGroup
+}
+
+// Serve accepts on l until ctx is done or l fails. It closes l. Sessions that
+// are up stay up: see Close.
+func (x *Proxy) Serve(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	for wait := 5 * time.Millisecond; ; {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = 5 * time.Millisecond
+			x.wg.Go(func() { x.serveConn(ctx, conn) })
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
+		default: // out of file descriptors, or the peer is gone already
+			x.Log.Warn("accept failed, will go on", "listen", l.Addr().String(), "error", err)
+			if !sleep(ctx, wait) {
+				return nil
+			}
+			wait = min(2*wait, time.Second)
+		}
+	}
+}
+
+// sleep waits for d; false when ctx was done first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close unbinds every session, both sides, and returns when all have ended.
+func (x *Proxy) Close(timeout time.Duration) {
+	for _, b := range x.Hub.Binds() {
+		x.wg.Go(func() { b.unbind(timeout) })
+	}
+	x.wg.Wait()
+}
+
+func (x *Proxy) serveConn(ctx context.Context, conn net.Conn) {
+	down := smpp.NewSession(conn, x.SMPP)
+	stop := context.AfterFunc(ctx, func() {
+		if !x.Hub.bound(down) {
+			down.Close(context.Canceled)
+		}
+	})
+	defer stop()
+	b, err := x.handshake(ctx, down)
+	if err != nil {
+		down.Finish()
+		<-down.Done()
+		if !errors.Is(err, io.EOF) {
+			x.Log.Info("no bind", "peer", conn.RemoteAddr().String(), "error", err)
+		}
+		return
+	}
+	x.Hub.add(b)
+	if ctx.Err() != nil { // bound while Close was already under way
+		x.wg.Go(func() { b.unbind(time.Second) })
+	}
+	x.Log.Info("bound", "esme", b.Account.SystemID, "peer", b.Peer(), "bind", b.Type.String(), "version", fmt.Sprintf("0x%02X", b.Version))
+	b.relay()
+	x.Hub.remove(b)
+	x.Log.Info("unbound", "esme", b.Account.SystemID, "peer", b.Peer(), "reason", *b.lastErr.Load())
+}
+
+// handshake reads until a bind that the SMSC accepts, or until the ESME has
+// used up its time. A refused ESME may try again, as far as its SMSC lets it.
+func (x *Proxy) handshake(ctx context.Context, down *smpp.Session) (*Bind, error) {
+	for {
+		p, err := down.ReadPDU(x.SessionInit)
+		if err != nil {
+			return nil, fmt.Errorf("waiting for a bind: %w", err)
+		}
+		switch id := p.ID(); {
+		case id.IsBind():
+			b, status, err := x.bind(ctx, down, p)
+			if err != nil {
+				return nil, err
+			}
+			if b != nil {
+				return b, nil
+			}
+			x.Log.Info("bind refused by the SMSC", "peer", down.RemoteAddr().String(), "status", status.String())
+		case id == pdu.EnquireLink:
+			_ = down.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, p.Seq()))
+		case id == pdu.Unbind:
+			_ = down.Send(pdu.AppendHeader(nil, pdu.UnbindResp, pdu.ROK, p.Seq()))
+			return nil, io.EOF
+		case !id.IsResponse(): // not in this state (§2.3)
+			_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RINVBNDSTS, p.Seq()))
+		}
+		down.Flush()
+	}
+}
+
+// bind makes the upstream bind for p and passes its answer on. b is nil when
+// the SMSC refused.
+func (x *Proxy) bind(ctx context.Context, down *smpp.Session, p pdu.PDU) (b *Bind, status pdu.Status, err error) {
+	id, seq := p.ID(), p.Seq()
+	var req pdu.Bind
+	decodeErr := req.Decode(p) // the SMSC judges it; without a system_id nothing is diverted
+	up, err := x.dial(ctx)
+	if err != nil {
+		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
+		down.Flush()
+		return nil, 0, fmt.Errorf("SMSC %s: %w", x.Upstream, err)
+	}
+	resp, err := x.exchange(up, p)
+	if err != nil {
+		up.Close(err)
+		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
+		down.Flush()
+		return nil, 0, fmt.Errorf("SMSC %s: %w", x.Upstream, err)
+	}
+	status = resp.Status()
+	refused := status != pdu.ROK || resp.ID() != id.Response()
+	_ = down.Send(resp)
+	down.Flush()
+	if refused {
+		up.Close(smpp.ErrUnbound)
+		return nil, status, nil
+	}
+	up.SetSequence(seq)
+	b = &Bind{
+		Type: id, Version: req.InterfaceVersion, Since: time.Now(), down: down, up: up, decider: x.Decider,
+		Account: msg.Account{SystemID: req.SystemID, SystemType: req.SystemType, AddressRange: req.AddressRange},
+	}
+	if decodeErr != nil {
+		b.Account = msg.Account{}
+	}
+	return b, status, nil
+}
+
+// dialTimeout bounds the connection to the SMSC; an ESME waits behind it.
+const dialTimeout = 10 * time.Second
+
+func (x *Proxy) dial(ctx context.Context) (*smpp.Session, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(ctx, "tcp", x.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	return smpp.NewSession(conn, x.SMPP), nil
+}
+
+// exchange sends the bind as it came and reads to its answer.
+func (x *Proxy) exchange(up *smpp.Session, p pdu.PDU) (pdu.PDU, error) {
+	want := p.ID().Response()
+	if err := up.Send(p); err != nil {
+		return nil, err
+	}
+	up.Flush()
+	for deadline := time.Now().Add(x.SMPP.Response); ; {
+		resp, err := up.ReadPDU(time.Until(deadline))
+		if err != nil {
+			return nil, fmt.Errorf("no answer to the bind: %w", err)
+		}
+		switch resp.ID() {
+		case want, pdu.GenericNack:
+			return resp, nil
+		case pdu.EnquireLink:
+			_ = up.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, resp.Seq()))
+			up.Flush()
+		}
+	}
+}

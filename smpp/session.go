@@ -1,0 +1,459 @@
+package smpp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shunt/smpp/pdu"
+)
+
+// Config is what a session needs to know. The zero value of a field is the
+// default named beside it.
+type Config struct {
+	MaxPDU      int           // octets; command_length above it ends the session (70 KiB)
+	Window      int           // outstanding requests of this side (4096)
+	EnquireLink time.Duration // silence before an enquire_link is sent, §7.2 enquire_link_timer (30 s)
+	Response    time.Duration // how long an answer may take, §7.2 response_timer (60 s)
+	WriteStall  time.Duration // how long the peer may read nothing (30 s)
+}
+
+func (c Config) withDefaults() Config {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	if c.MaxPDU <= 0 {
+		c.MaxPDU = pdu.DefaultMaxLen
+	}
+	if c.Window <= 0 {
+		c.Window = 4096
+	}
+	or(&c.EnquireLink, 30*time.Second)
+	or(&c.Response, 60*time.Second)
+	or(&c.WriteStall, 30*time.Second)
+	return c
+}
+
+// Errors that a session ends with, or that a call gets.
+var (
+	ErrClosed     = errors.New("session closed")
+	ErrUnbound    = errors.New("unbound")
+	ErrSilent     = errors.New("peer is silent: no answer to enquire_link")
+	ErrWindowFull = errors.New("window full")
+	ErrTimeout    = errors.New("no response in time")
+)
+
+// Handler takes what a session reads. All its methods run on the reader's
+// goroutine: they must not block, except in Forward and Send of another
+// session, which is the back-pressure. p is valid until the method returns.
+type Handler interface {
+	// HandleRequest takes every request but enquire_link.
+	HandleRequest(p pdu.PDU)
+	// HandleResponse takes the response to a forwarded request, its
+	// sequence_number restored to the one that the request came with; and every
+	// generic_nack that answers nothing.
+	HandleResponse(p pdu.PDU)
+	// HandleBatch runs after all PDUs of one read.
+	HandleBatch()
+}
+
+// Session is one SMPP connection, of either side. See the package's text for
+// its goroutines.
+type Session struct {
+	cfg  Config
+	conn net.Conn
+	out  writer
+	win  window // reserve under out.mu, release by the reader
+
+	// The reader's own.
+	in    []byte
+	inLen int
+	inOff int
+
+	calls       map[uint32]call // by sequence_number, under out.mu
+	roomWanted  atomic.Bool     // somebody waits for the window
+	reading     atomic.Bool     // the reader waits for the peer, and not for room elsewhere
+	lastRead    atomic.Int64    // monotonic nanoseconds since start
+	start       time.Time
+	closeOnce   sync.Once
+	done        chan struct{}
+	marks       expiryMarks // the writer goroutine's own, under out.mu
+	linkPending bool        // an enquire_link is out; the writer goroutine's own
+
+	Stats Stats
+}
+
+// Stats counts what passed. All are totals since the session began.
+type Stats struct {
+	PDUsIn, OctetsIn   atomic.Uint64
+	PDUsOut            atomic.Uint64
+	Unmatched, Expired atomic.Uint64 // responses to nothing outstanding; requests never answered
+}
+
+type call struct {
+	deadline time.Time
+	done     func(p pdu.PDU, err error)
+}
+
+// NewSession takes over conn and starts the writer goroutine. Close ends both.
+func NewSession(conn net.Conn, cfg Config) *Session {
+	cfg = cfg.withDefaults()
+	s := &Session{
+		cfg: cfg, conn: conn, win: newWindow(cfg.Window),
+		in: make([]byte, firstBuffer), start: time.Now(), done: make(chan struct{}),
+	}
+	s.out.init(conn, cfg.WriteStall)
+	go s.write()
+	return s
+}
+
+// RemoteAddr is the peer's address.
+func (s *Session) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
+
+// WindowInUse is the number of requests of this side that are outstanding.
+func (s *Session) WindowInUse() int {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return int(s.win.inUse())
+}
+
+// Done is closed when the session is.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err is why the session was closed, nil while it is open.
+func (s *Session) Err() error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.out.err
+}
+
+// SetSequence makes n the sequence_number given last.
+func (s *Session) SetSequence(n uint32) {
+	s.out.mu.Lock()
+	s.win.last = n & pdu.MaxSequence
+	s.out.mu.Unlock()
+}
+
+// Forward sends a request that came from another session under a
+// sequence_number of this one; its response comes to HandleResponse with the
+// one that p has now. All other octets stay. It blocks while the window or the
+// write buffer is full and returns the session's error once it is closed.
+// Nothing is on the wire before Flush.
+func (s *Session) Forward(p pdu.PDU) error {
+	w := &s.out
+	w.mu.Lock()
+	for w.err == nil && (len(w.buf) >= maxPending || s.win.full()) {
+		s.waitRoom()
+	}
+	if w.err != nil {
+		w.mu.Unlock()
+		return w.err
+	}
+	seq := s.win.reserve(p.Seq(), false)
+	at := len(w.buf)
+	w.buf = append(w.buf, p...)
+	pdu.PDU(w.buf[at:]).SetSeq(seq)
+	w.mu.Unlock()
+	return nil
+}
+
+// waitRoom lets what is appended go out and waits for room; the caller holds
+// out.mu.
+func (s *Session) waitRoom() {
+	s.roomWanted.Store(true)
+	if !s.win.full() && len(s.out.buf) < maxPending {
+		return
+	}
+	s.out.signal() // what fills the window may still be in the buffer
+	s.out.room.Wait()
+}
+
+// Send sends p as it is: a response, or a request that none answers. It blocks
+// while the write buffer is full. Nothing is on the wire before Flush.
+func (s *Session) Send(p pdu.PDU) error {
+	w := &s.out
+	w.mu.Lock()
+	for w.err == nil && len(w.buf) >= maxPending {
+		s.waitRoom()
+	}
+	return s.appendLocked(p)
+}
+
+// Respond sends a response that this side made, without blocking, and wakes
+// the writer: for goroutines that are not a session's reader.
+func (s *Session) Respond(p pdu.PDU) error {
+	s.out.mu.Lock()
+	err := s.appendLocked(p)
+	s.out.signal()
+	return err
+}
+
+// appendLocked appends p and unlocks out.mu.
+func (s *Session) appendLocked(p pdu.PDU) error {
+	w := &s.out
+	err := w.err
+	if err == nil {
+		w.buf = append(w.buf, p...)
+	}
+	w.mu.Unlock()
+	return err
+}
+
+// Notify sends a request that none answers under the next sequence_number.
+func (s *Session) Notify(p pdu.PDU) error {
+	w := &s.out
+	w.mu.Lock()
+	for w.err == nil && (len(w.buf) >= maxPending || s.win.full()) {
+		s.waitRoom()
+	}
+	if w.err == nil {
+		seq := s.win.reserve(p.Seq(), true)
+		p.SetSeq(seq)
+		s.win.release(seq)
+	}
+	return s.appendLocked(p)
+}
+
+// Call sends a request of this side's own, under a sequence_number that it
+// writes into p, and wakes the writer. done is called once: with the response,
+// on the reader's goroutine and valid until it returns, or with ErrTimeout or
+// the session's error. A full window is ErrWindowFull at once: done is then not
+// called.
+func (s *Session) Call(p pdu.PDU, done func(p pdu.PDU, err error)) error {
+	w := &s.out
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	if s.win.full() {
+		return ErrWindowFull
+	}
+	seq := s.win.reserve(p.Seq(), true)
+	if s.calls == nil {
+		s.calls = make(map[uint32]call)
+	}
+	s.calls[seq] = call{deadline: time.Now().Add(s.cfg.Response), done: done} // record, then write
+	p.SetSeq(seq)
+	w.buf = append(w.buf, p...)
+	w.signal()
+	return nil
+}
+
+// Flush puts on the wire what was sent. It does not block.
+func (s *Session) Flush() { s.out.flush() }
+
+// Finish closes the session once everything that was sent is on the wire.
+func (s *Session) Finish() {
+	s.out.mu.Lock()
+	s.out.closing = true
+	s.out.mu.Unlock()
+	s.out.signal()
+}
+
+// Close ends the session at once; every call gets err.
+func (s *Session) Close(err error) {
+	if err == nil {
+		err = ErrClosed
+	}
+	s.closeOnce.Do(func() {
+		s.out.fail(err)
+		_ = s.conn.Close()
+		s.out.mu.Lock()
+		calls := s.calls
+		s.calls = nil
+		s.out.mu.Unlock()
+		for _, c := range calls {
+			c.done(nil, err)
+		}
+		close(s.done)
+	})
+}
+
+// ReadPDU reads one PDU, for the exchange before Serve, within timeout.
+// Framing that is lost is answered as in Serve. The PDU is valid until the
+// next read.
+func (s *Session) ReadPDU(timeout time.Duration) (pdu.PDU, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.conn.SetReadDeadline(time.Time{}) }()
+	for {
+		p, err := s.next()
+		if p != nil || err != nil {
+			return p, err
+		}
+		if err := s.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// next cuts the next whole PDU out of what was read; nil when there is none.
+func (s *Session) next() (pdu.PDU, error) {
+	b := s.in[s.inOff:s.inLen]
+	n, err := pdu.Frame(b, s.cfg.MaxPDU)
+	if err != nil {
+		s.nackLength(b)
+		return nil, err
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	s.inOff += n
+	return pdu.PDU(b[:n:n]), nil
+}
+
+// nackLength answers a command_length that cannot be followed (§4.3.1): the
+// sequence_number is that of the PDU where so much was read.
+func (s *Session) nackLength(b []byte) {
+	var seq uint32
+	if len(b) >= pdu.HeaderLen {
+		seq = pdu.PDU(b).Seq()
+	}
+	_ = s.Send(pdu.AppendHeader(nil, pdu.GenericNack, pdu.RINVCMDLEN, seq))
+}
+
+// fill reads once, behind what is there; the buffer grows with the peer's
+// speed to 64 KiB, and beyond only for a PDU that is larger.
+func (s *Session) fill() error {
+	if s.inOff > 0 {
+		s.inLen = copy(s.in, s.in[s.inOff:s.inLen])
+		s.inOff = 0
+	}
+	if s.inLen == len(s.in) || s.inLen >= 4 && int(pdu.PDU(s.in).Len()) > len(s.in) {
+		grown := min(2*len(s.in), 64<<10)
+		if s.inLen >= 4 {
+			grown = max(grown, min(int(pdu.PDU(s.in).Len()), s.cfg.MaxPDU))
+		}
+		if grown > len(s.in) {
+			bigger := make([]byte, grown)
+			copy(bigger, s.in[:s.inLen])
+			s.in = bigger
+		}
+	}
+	n, err := s.conn.Read(s.in[s.inLen:])
+	if n == len(s.in)-s.inLen && len(s.in) < 64<<10 {
+		bigger := make([]byte, 2*len(s.in))
+		copy(bigger, s.in)
+		s.in = bigger
+	}
+	s.inLen += n
+	if n > 0 {
+		s.lastRead.Store(int64(time.Since(s.start)))
+		s.Stats.OctetsIn.Add(uint64(n))
+		return nil
+	}
+	return err
+}
+
+// Serve reads until the peer closes, framing is lost or the session is closed,
+// and then ends it: after a peer's orderly close with io.EOF. What was sent is
+// still written where the peer takes it.
+func (s *Session) Serve(h Handler) error {
+	err := s.serve(h)
+	if errors.Is(err, pdu.ErrLength) || errors.Is(err, io.EOF) {
+		s.Finish()
+		<-s.done
+		return err
+	}
+	s.Close(err)
+	return s.Err()
+}
+
+func (s *Session) serve(h Handler) error {
+	for {
+		var n uint64
+		for {
+			p, err := s.next()
+			if err != nil {
+				h.HandleBatch()
+				return err
+			}
+			if p == nil {
+				break
+			}
+			n++
+			s.handle(h, p)
+		}
+		s.Stats.PDUsIn.Add(n)
+		h.HandleBatch()
+		s.Flush()
+		if s.roomWanted.Load() {
+			s.out.mu.Lock()
+			s.roomWanted.Store(false)
+			s.out.room.Broadcast()
+			s.out.mu.Unlock()
+		}
+		s.reading.Store(true)
+		err := s.fill()
+		s.reading.Store(false)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Session) handle(h Handler, p pdu.PDU) {
+	switch id := p.ID(); {
+	case id == pdu.EnquireLink:
+		_ = s.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, p.Seq()))
+	case id.IsResponse():
+		s.handleResponse(h, p)
+	default:
+		h.HandleRequest(p)
+	}
+}
+
+func (s *Session) handleResponse(h Handler, p pdu.PDU) {
+	seq := p.Seq()
+	orig, own, ok := s.win.release(seq)
+	switch {
+	case ok && !own:
+		p.SetSeq(orig)
+		h.HandleResponse(p)
+	case ok:
+		s.out.mu.Lock()
+		c, found := s.calls[seq]
+		delete(s.calls, seq)
+		s.out.mu.Unlock()
+		if found {
+			c.done(p, nil)
+		}
+	case p.ID() == pdu.GenericNack:
+		h.HandleResponse(p)
+	default:
+		s.Stats.Unmatched.Add(1)
+	}
+}
+
+// write is the writer goroutine: it writes what flush left over and keeps the
+// timers, until the session is closed.
+func (s *Session) write() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.out.wake:
+			done, err := s.out.drain()
+			if err != nil {
+				s.Close(fmt.Errorf("write: %w", err))
+				return
+			}
+			if done {
+				s.Close(ErrClosed)
+				return
+			}
+		case now := <-tick.C:
+			s.keep(now)
+		case <-s.done:
+			return
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package registry
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"shunt/gateway/msg"
+)
+
+// Keys of the directory. Numbers are big-endian, so that the order of keys is
+// the order of numbers.
+//
+//	"R" + 8 octets of the number        -> registration
+//	"B" + 32 octets, SHA-256 of bearer  -> number and device
+//	"A" + 2 octets, index of the app    -> name of the app
+//	"M/schema"                          -> package store's schema record
+//
+// A value is one octet of record version, a CRC-32C over key, version and
+// body, and the body. The key is in the sum so that a value under a wrong key
+// does not pass.
+const (
+	prefixNumber = 'R'
+	prefixBearer = 'B'
+	prefixApp    = 'A'
+
+	recordVersion = 1
+	recordHeader  = 5
+
+	flagActive  = 1
+	flagSandbox = 2
+)
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+func numberKey(n msg.Number) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefixNumber}, uint64(n))
+}
+
+func bearerKey(hash [32]byte) []byte { return append([]byte{prefixBearer}, hash[:]...) }
+
+func appKey(i uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{prefixApp}, i)
+}
+
+// keyName is a key as errors and logs show it: without the number's middle.
+func keyName(key []byte) string {
+	if len(key) == 9 && key[0] == prefixNumber {
+		return "R/" + msg.Number(binary.BigEndian.Uint64(key[1:])).Masked()
+	}
+	if len(key) == 33 && key[0] == prefixBearer {
+		return fmt.Sprintf("B/%x…", key[1:5])
+	}
+	return fmt.Sprintf("%q", key)
+}
+
+// seal fills in the header of a value whose body follows recordHeader octets.
+func seal(key, value []byte) []byte {
+	value[0] = recordVersion
+	binary.BigEndian.PutUint32(value[1:], checksum(key, value))
+	return value
+}
+
+func checksum(key, value []byte) uint32 {
+	sum := crc32.Update(0, crcTable, key)
+	sum = crc32.Update(sum, crcTable, value[:1])
+	return crc32.Update(sum, crcTable, value[recordHeader:])
+}
+
+// unseal checks the header of a value and returns a decoder of its body.
+func unseal(key, value []byte) (*decoder, error) {
+	if len(value) < recordHeader {
+		return nil, fmt.Errorf("%s: %w: %d octets, want at least %d", keyName(key), ErrCorrupt, len(value), recordHeader)
+	}
+	if v := value[0]; v != recordVersion {
+		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d", keyName(key), ErrCorrupt, v, recordVersion)
+	}
+	if binary.BigEndian.Uint32(value[1:]) != checksum(key, value) {
+		return nil, fmt.Errorf("%s: %w: checksum does not match", keyName(key), ErrCorrupt)
+	}
+	return &decoder{b: value[recordHeader:]}, nil
+}
+
+// encodeRegistration is the value of a registration under its key.
+func encodeRegistration(r *Registration) []byte {
+	size := recordHeader + 5
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		size += 54 + len(d.ID) + len(d.App) + len(d.Token)
+	}
+	b := make([]byte, recordHeader, size)
+	b = binary.BigEndian.AppendUint32(b, r.Generation)
+	b = append(b, byte(len(r.Devices)))
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		var flags byte
+		if d.Active {
+			flags |= flagActive
+		}
+		if d.Sandbox {
+			flags |= flagSandbox
+		}
+		b = append(b, byte(len(d.ID)))
+		b = append(b, d.ID...)
+		b = append(b, byte(len(d.App)))
+		b = append(b, d.App...)
+		b = append(b, byte(d.Platform), flags)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(d.Token)))
+		b = append(b, d.Token...)
+		b = append(b, d.BearerHash[:]...)
+		b = binary.BigEndian.AppendUint64(b, uint64(d.RegisteredAt.UnixNano()))
+		b = binary.BigEndian.AppendUint64(b, uint64(d.UpdatedAt.UnixNano()))
+	}
+	return seal(numberKey(r.Number), b)
+}
+
+// decodeRegistration reads what encodeRegistration wrote; the number is in
+// the key. It keeps nothing of key and value.
+func decodeRegistration(key, value []byte) (Registration, error) {
+	var r Registration
+	if len(key) != 9 || key[0] != prefixNumber {
+		return r, fmt.Errorf("%s: %w: not the key of a registration", keyName(key), ErrCorrupt)
+	}
+	d, err := unseal(key, value)
+	if err != nil {
+		return r, err
+	}
+	r.Number = msg.Number(binary.BigEndian.Uint64(key[1:]))
+	r.Generation = d.uint32("generation")
+	n := int(d.uint8("device count"))
+	if n == 0 || n > MaxDevices {
+		d.fail("device count", fmt.Sprintf("%d, want 1 to %d", n, MaxDevices))
+		n = 0
+	}
+	r.Devices = make([]Device, 0, n)
+	for range n {
+		r.Devices = append(r.Devices, d.device())
+		if d.err != nil {
+			break
+		}
+	}
+	if err := d.end(); err != nil {
+		return Registration{}, fmt.Errorf("%s: %w: %w", keyName(key), ErrCorrupt, err)
+	}
+	return r, nil
+}
+
+func (d *decoder) device() Device {
+	var v Device
+	v.ID = d.text("device id", int(d.uint8("device id length")), MaxName)
+	v.App = d.text("app", int(d.uint8("app length")), MaxName)
+	v.Platform = Platform(d.uint8("platform"))
+	if v.Platform != APNs && v.Platform != FCM {
+		d.fail("platform", fmt.Sprintf("%d is unknown", uint8(v.Platform)))
+	}
+	flags := d.uint8("flags")
+	if flags&^(flagActive|flagSandbox) != 0 {
+		d.fail("flags", fmt.Sprintf("%#x is unknown", flags))
+	}
+	v.Active, v.Sandbox = flags&flagActive != 0, flags&flagSandbox != 0
+	v.Token = d.text("token", int(d.uint16("token length")), MaxToken)
+	copy(v.BearerHash[:], d.take("bearer hash", len(v.BearerHash)))
+	v.RegisteredAt = d.time("registered at")
+	v.UpdatedAt = d.time("updated at")
+	return v
+}
+
+// owner is who a bearer belongs to.
+type owner struct {
+	number msg.Number
+	device string
+}
+
+func encodeOwner(hash [32]byte, o owner) []byte {
+	b := make([]byte, recordHeader, recordHeader+8+len(o.device))
+	b = binary.BigEndian.AppendUint64(b, uint64(o.number))
+	return seal(bearerKey(hash), append(b, o.device...))
+}
+
+func decodeOwner(key, value []byte) (owner, error) {
+	d, err := unseal(key, value)
+	if err != nil {
+		return owner{}, err
+	}
+	var o owner
+	o.number = msg.Number(d.uint64("number"))
+	o.device = d.text("device id", len(d.b), MaxName)
+	if err := d.end(); err != nil {
+		return owner{}, fmt.Errorf("%s: %w: %w", keyName(key), ErrCorrupt, err)
+	}
+	return o, nil
+}
+
+func encodeApp(i uint16, name string) []byte {
+	b := make([]byte, recordHeader, recordHeader+len(name))
+	return seal(appKey(i), append(b, name...))
+}
+
+func decodeApp(key, value []byte) (string, error) {
+	d, err := unseal(key, value)
+	if err != nil {
+		return "", err
+	}
+	name := d.text("app", len(d.b), MaxName)
+	if err := d.end(); err != nil {
+		return "", fmt.Errorf("%s: %w: %w", keyName(key), ErrCorrupt, err)
+	}
+	return name, nil
+}
+
+// decoder reads a body in order and keeps the first failure.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail(field, cause string) {
+	if d.err == nil {
+		d.err = errors.New(field + ": " + cause)
+	}
+}
+
+// take is the next n octets, or nil after a failure.
+func (d *decoder) take(field string, n int) []byte {
+	if d.err == nil && len(d.b) < n {
+		d.fail(field, fmt.Sprintf("%d octets left, want %d", len(d.b), n))
+	}
+	if d.err != nil {
+		return nil
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) uint8(field string) (v uint8) {
+	if b := d.take(field, 1); b != nil {
+		v = b[0]
+	}
+	return v
+}
+
+func (d *decoder) uint16(field string) (v uint16) {
+	if b := d.take(field, 2); b != nil {
+		v = binary.BigEndian.Uint16(b)
+	}
+	return v
+}
+
+func (d *decoder) uint32(field string) (v uint32) {
+	if b := d.take(field, 4); b != nil {
+		v = binary.BigEndian.Uint32(b)
+	}
+	return v
+}
+
+func (d *decoder) uint64(field string) (v uint64) {
+	if b := d.take(field, 8); b != nil {
+		v = binary.BigEndian.Uint64(b)
+	}
+	return v
+}
+
+// text is a string of n octets, which must be 1 to longest.
+func (d *decoder) text(field string, n, longest int) string {
+	if n == 0 || n > longest {
+		d.fail(field, fmt.Sprintf("%d octets, want 1 to %d", n, longest))
+	}
+	return string(d.take(field, n))
+}
+
+func (d *decoder) time(field string) time.Time {
+	return time.Unix(0, int64(d.uint64(field))).UTC()
+}
+
+// end is the first failure; octets that nothing read are one.
+func (d *decoder) end() error {
+	if len(d.b) > 0 {
+		d.fail("body", fmt.Sprintf("%d octets too many", len(d.b)))
+	}
+	return d.err
+}

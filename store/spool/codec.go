@@ -1,0 +1,368 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"strings"
+	"time"
+
+	"shunt/gateway/msg"
+)
+
+// recordVersion is the first octet of every value. This is the first version:
+// there is no older one to read, and a newer one is refused.
+const recordVersion = 1
+
+// sealOverhead is what a value carries beside its fields: the version and a
+// CRC-32C over key, version and fields, so that a value under a wrong key is
+// as bad as a torn one.
+const sealOverhead = 1 + crc32.Size
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// What is wrong with a record.
+var (
+	errCRC       = errors.New("bad crc")
+	errShort     = errors.New("cut short")
+	errTrailing  = errors.New("octets after the last field")
+	errNewer     = errors.New("record version is not of this program")
+	errBadFields = errors.New("field out of range")
+)
+
+// seal closes the value that begins at start in b: whoever calls it appended
+// recordVersion there and the fields after it.
+func seal(b []byte, start int, key []byte) []byte {
+	sum := crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, b[start:])
+	return binary.BigEndian.AppendUint32(b, sum)
+}
+
+// unseal returns the fields of a value.
+func unseal(key, value []byte) ([]byte, error) {
+	if len(value) < sealOverhead {
+		return nil, fmt.Errorf("record of %d octets: %w", len(value), errShort)
+	}
+	end := len(value) - crc32.Size
+	sum := crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value[:end])
+	if sum != binary.BigEndian.Uint32(value[end:]) {
+		return nil, errCRC
+	}
+	if value[0] != recordVersion {
+		return nil, fmt.Errorf("record version %d: %w", value[0], errNewer)
+	}
+	return value[1:end], nil
+}
+
+// decoder reads fields in their order and keeps the first failure.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) take(n int, field string) []byte {
+	if d.err == nil && len(d.b) < n {
+		d.err = fmt.Errorf("%s: %w", field, errShort)
+	}
+	if d.err != nil {
+		return nil
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) u8(field string) byte {
+	if v := d.take(1, field); v != nil {
+		return v[0]
+	}
+	return 0
+}
+
+func (d *decoder) u16(field string) uint16 {
+	if v := d.take(2, field); v != nil {
+		return binary.BigEndian.Uint16(v)
+	}
+	return 0
+}
+
+func (d *decoder) u32(field string) uint32 {
+	if v := d.take(4, field); v != nil {
+		return binary.BigEndian.Uint32(v)
+	}
+	return 0
+}
+
+func (d *decoder) u64(field string) uint64 {
+	if v := d.take(8, field); v != nil {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
+}
+
+func (d *decoder) time(field string) time.Time { return timeOf(int64(d.u64(field))) }
+
+func (d *decoder) text(field string) string { return string(d.take(int(d.u8(field)), field)) }
+
+// state reads a state; what the table does not know cannot be worked on.
+func (d *decoder) state(field string) msg.State {
+	s := msg.State(d.u8(field))
+	if d.err == nil && int(s) >= stateCount {
+		d.err = fmt.Errorf("%s: %d: %w", field, s, errBadFields)
+	}
+	return s
+}
+
+// end is the one check after all fields.
+func (d *decoder) end() error {
+	if d.err == nil && len(d.b) > 0 {
+		d.err = errTrailing
+	}
+	return d.err
+}
+
+var stateCount = len(msg.States())
+
+func appendTime(b []byte, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(nanos(t)))
+}
+
+func appendText(b []byte, s string) []byte {
+	s = cut(s, maxText)
+	return append(append(b, byte(len(s))), s...)
+}
+
+// nanos is t in nanoseconds since 1970; zero for the zero time. What int64
+// cannot hold becomes its nearest end.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return 0
+	case t.Year() < 1971:
+		return 1
+	case t.Year() > 2261:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+func timeOf(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// Flags of a record.
+const (
+	flagBegun = 1 << iota
+	flagRead
+	flagReceiptDue
+	flagDuplicate // Prefer is PossibleDuplicate
+)
+
+// appendRecord writes what "S" and "H" hold: everything but the octets.
+// steps is the number of trace steps written so far.
+func appendRecord(b []byte, r *Record, steps uint16) []byte {
+	wire := r.WireID
+	if wire == r.ID.String() {
+		wire = ""
+	}
+	b = append(b, byte(r.State), flagsOf(r), r.Version, r.RegisteredDelivery)
+	b = binary.BigEndian.AppendUint16(b, steps)
+	b = binary.BigEndian.AppendUint16(b, r.SMSAttempts)
+	b = binary.BigEndian.AppendUint16(b, r.Resubmits)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.To))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Lease))
+	for _, t := range [...]time.Time{r.ReceivedAt, r.ClaimBy, r.ExpiresAt, r.Since, r.DoneAt} {
+		b = appendTime(b, t)
+	}
+	for _, s := range [...]string{
+		r.Account.SystemID, r.Account.SystemType, r.Account.AddressRange,
+		r.App, r.From, wire, r.Device, r.Peer, r.SMSID, r.SMSErr,
+	} {
+		b = appendText(b, s)
+	}
+	return b
+}
+
+func flagsOf(r *Record) (f byte) {
+	if r.SMSBegun {
+		f |= flagBegun
+	}
+	if r.Read {
+		f |= flagRead
+	}
+	if r.ReceiptDue {
+		f |= flagReceiptDue
+	}
+	if r.Prefer == msg.PossibleDuplicate {
+		f |= flagDuplicate
+	}
+	return f
+}
+
+func (r *Record) setFlags(f byte) {
+	r.SMSBegun, r.Read, r.ReceiptDue = f&flagBegun != 0, f&flagRead != 0, f&flagReceiptDue != 0
+	r.Prefer = msg.PossibleLoss
+	if f&flagDuplicate != 0 {
+		r.Prefer = msg.PossibleDuplicate
+	}
+}
+
+// decodeRecord reads what appendRecord wrote.
+func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
+	d := &decoder{b: b}
+	r.ID = id
+	r.State = d.state("state")
+	r.setFlags(d.u8("flags"))
+	r.Version = d.u8("version")
+	r.RegisteredDelivery = d.u8("registered_delivery")
+	steps = d.u16("steps")
+	r.SMSAttempts = d.u16("sms_attempts")
+	r.Resubmits = d.u16("resubmits")
+	r.To = msg.Number(d.u64("to"))
+	r.Lease = time.Duration(d.u64("lease"))
+	r.ReceivedAt = d.time("received_at")
+	r.ClaimBy = d.time("claim_by")
+	r.ExpiresAt = d.time("expires_at")
+	r.Since = d.time("since")
+	r.DoneAt = d.time("done_at")
+	r.Account.SystemID = d.text("system_id")
+	r.Account.SystemType = d.text("system_type")
+	r.Account.AddressRange = d.text("address_range")
+	r.App = d.text("app")
+	r.From = d.text("from")
+	r.WireID = d.text("wire_id")
+	r.Device = d.text("device")
+	r.Peer = d.text("peer")
+	r.SMSID = d.text("sms_id")
+	r.SMSErr = d.text("sms_err")
+	if r.WireID == "" {
+		r.WireID = id.String()
+	}
+	return r, steps, d.end()
+}
+
+// appendBody writes what "B" holds: the message as it was put.
+func appendBody(b []byte, m *Message) []byte {
+	wire := m.wireID()
+	if wire == m.ID.String() {
+		wire = ""
+	}
+	b = append(b, m.Alphabet, m.Version, m.RegisteredDelivery, byte(m.Prefer))
+	b = binary.BigEndian.AppendUint64(b, uint64(m.To))
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Lease))
+	for _, t := range [...]time.Time{m.ReceivedAt, m.ClaimBy, m.ExpiresAt} {
+		b = appendTime(b, t)
+	}
+	for _, s := range [...]string{
+		m.Account.SystemID, m.Account.SystemType, m.Account.AddressRange, m.App, m.From, wire,
+	} {
+		b = appendText(b, s)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(m.PDU)))
+	return append(b, m.PDU...)
+}
+
+// decodeBody reads what appendBody wrote; the PDU is a copy.
+func decodeBody(id msg.ID, b []byte) (*Message, error) {
+	d := &decoder{b: b}
+	m := &Message{ID: id}
+	m.Alphabet = d.u8("alphabet")
+	m.Version = d.u8("version")
+	m.RegisteredDelivery = d.u8("registered_delivery")
+	m.Prefer = msg.Prefer(d.u8("prefer"))
+	m.To = msg.Number(d.u64("to"))
+	m.Lease = time.Duration(d.u64("lease"))
+	m.ReceivedAt = d.time("received_at")
+	m.ClaimBy = d.time("claim_by")
+	m.ExpiresAt = d.time("expires_at")
+	m.Account.SystemID = d.text("system_id")
+	m.Account.SystemType = d.text("system_type")
+	m.Account.AddressRange = d.text("address_range")
+	m.App = d.text("app")
+	m.From = d.text("from")
+	m.WireID = d.text("wire_id")
+	if m.WireID == "" {
+		m.WireID = id.String()
+	}
+	n := d.u32("pdu")
+	if n > maxPDU {
+		return nil, fmt.Errorf("pdu: %d octets: %w", n, errBadFields)
+	}
+	m.PDU = append([]byte(nil), d.take(int(n), "pdu")...)
+	return m, d.end()
+}
+
+// appendStep writes what "E" holds.
+func appendStep(b []byte, s *Step) []byte {
+	b = appendTime(b, s.At)
+	b = append(b, byte(s.Event), byte(s.From), byte(s.To), byte(s.Reason))
+	return appendText(b, s.Detail)
+}
+
+// decodeStep reads what appendStep wrote.
+func decodeStep(b []byte) (s Step, err error) {
+	d := &decoder{b: b}
+	s.At = d.time("at")
+	s.Event = msg.Event(d.u8("event"))
+	s.From = d.state("from")
+	s.To = d.state("to")
+	s.Reason = msg.Reason(d.u8("reason"))
+	s.Detail = d.text("detail")
+	return s, d.end()
+}
+
+// Keys. Every kind of record has a prefix of its own; ids and numbers are
+// big-endian, so that keys sort as messages came.
+const (
+	kBody   = 'B' // id → message with its PDU
+	kState  = 'S' // id → record of a live message
+	kDone   = 'H' // id → record of a finished message
+	kStep   = 'E' // id, n → trace step
+	kWire   = 'W' // message_id given to the ESME, where it is not the id → id
+	kNumber = 'N' // number, id → nothing
+	kAside  = 'X' // the key of a record that could not be read → that record as it is
+)
+
+// keyCursor holds an id below which no live record lies; keyShort the first
+// short id that no run has reserved.
+var (
+	keyCursor = []byte("Mspool/cursor")
+	keyShort  = []byte("Mspool/short")
+)
+
+func appendID(b []byte, kind byte, id msg.ID) []byte { return append(append(b, kind), id[:]...) }
+
+func appendStepKey(b []byte, id msg.ID, n uint16) []byte {
+	return binary.BigEndian.AppendUint16(appendID(b, kStep, id), n)
+}
+
+func appendNumberKey(b []byte, n msg.Number, id msg.ID) []byte {
+	return append(binary.BigEndian.AppendUint64(append(b, kNumber), uint64(n)), id[:]...)
+}
+
+func idKey(kind byte, id msg.ID) []byte { return appendID(make([]byte, 0, 17), kind, id) }
+
+func wireKey(wire string) []byte { return append([]byte{kWire}, wire...) }
+
+// idOf reads the id that follows n octets of a key.
+func idOf(key []byte, n int) (id msg.ID, ok bool) {
+	if len(key) < n+len(id) {
+		return id, false
+	}
+	return msg.ID(key[n : n+len(id)]), true
+}
+
+// keyName shows a key in a log without a number in the clear.
+func keyName(key []byte) string {
+	if len(key) == 0 {
+		return "empty key"
+	}
+	if id, ok := idOf(key, 1); ok && strings.IndexByte("BSHE", key[0]) >= 0 {
+		return string(key[:1]) + " " + id.String()
+	}
+	return fmt.Sprintf("%c, %d octets", key[0], len(key))
+}

@@ -1,0 +1,423 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"shunt/gateway/msg"
+)
+
+// item is one entry of the queue: a message to put, or an event.
+type item struct {
+	body  *Message
+	put   func(error)
+	event Event
+	done  func(Result)
+	timer bool // posted by the wheel: set it again if the commit fails
+}
+
+// size is the item's part of a commit, roughly.
+func (it *item) size() int {
+	if it.body != nil {
+		return 300 + len(it.body.PDU)
+	}
+	return 200
+}
+
+// A commit takes at most so much of the queue.
+const (
+	maxItems = 4000
+	maxBytes = 1 << 20
+)
+
+// draft is a message as a batch would leave it.
+type draft struct {
+	rec      Record
+	steps    uint16
+	entry    *entry   // nil: put in this batch, or finished earlier
+	body     *Message // put in this batch
+	finished bool     // came from "H"
+	dirty    bool
+	err      error // the finished record could not be read
+}
+
+// outcome is what the table made of one item.
+type outcome struct {
+	at       int // its draft
+	rec      Record
+	from     msg.State
+	err      error
+	changed  bool
+	replayed bool
+}
+
+// pair is one write.
+type pair struct {
+	key, value []byte
+	ttl        time.Duration // 0: for good
+}
+
+// batch is one commit in the making. It is the committer's, and is used again
+// and again.
+type batch struct {
+	s      *Spool
+	now    time.Time
+	drafts []draft
+	where  map[msg.ID]int
+	outs   []outcome
+	steps  []pair
+	arena  []byte // keys and values; Badger copies them
+	lowest msg.ID // of the messages put
+}
+
+func (b *batch) reset(now time.Time) {
+	clear(b.drafts)
+	clear(b.outs)
+	clear(b.where)
+	clear(b.steps)
+	b.now, b.lowest = now, msg.ID{}
+	b.drafts, b.outs, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.steps[:0], b.arena[:0]
+}
+
+// find is the draft of a message: of this batch, of RAM, or, for what comes
+// after the end, from disk.
+func (b *batch) find(id msg.ID) (int, error) {
+	if i, ok := b.where[id]; ok {
+		return i, b.drafts[i].err
+	}
+	d := draft{}
+	if e := b.s.index.byID[id]; e != nil {
+		d.rec, d.steps, d.entry = e.record(), e.steps, e
+	} else {
+		d.finished = true
+		d.rec, d.steps, d.err = b.s.loadFinished(id)
+		if errors.Is(d.err, ErrNotFound) {
+			return 0, ErrNotFound // not kept: a put of that id may follow
+		}
+	}
+	return b.keep(id, d), d.err
+}
+
+func (b *batch) keep(id msg.ID, d draft) int {
+	i := len(b.drafts)
+	b.drafts = append(b.drafts, d)
+	b.where[id] = i
+	return i
+}
+
+// add puts one item through the table.
+func (b *batch) add(it *item) {
+	var out outcome
+	if it.body != nil {
+		out = b.accept(it)
+	} else {
+		out = b.happen(&it.event, it.timer)
+	}
+	if out.changed {
+		b.drafts[out.at].dirty = true
+		b.trace(out.at, &it.event, out.from)
+	}
+	b.outs = append(b.outs, out)
+}
+
+// accept takes a message that is put.
+func (b *batch) accept(it *item) outcome {
+	m := it.body
+	_, here := b.where[m.ID]
+	if here || b.s.index.byID[m.ID] != nil {
+		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
+	}
+	if len(b.s.doubtful) >= maxDoubtful {
+		return outcome{err: fmt.Errorf("message %s: spool waits for its disk: %w", m.ID, b.s.lastFailure)}
+	}
+	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
+	d := draft{rec: newRecord(m), body: m}
+	to, _ := Next(&d.rec, &it.event)
+	d.rec.apply(&it.event, to)
+	if b.lowest.IsZero() || compare(m.ID, b.lowest) < 0 {
+		b.lowest = m.ID
+	}
+	return outcome{at: b.keep(m.ID, d), rec: d.rec, changed: true}
+}
+
+// happen applies an event. What a timer says is looked at again: events that
+// were queued before it may have moved the deadline.
+func (b *batch) happen(e *Event, timer bool) outcome {
+	i, err := b.find(e.ID)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if e.At.IsZero() {
+		e.At = b.now
+	}
+	r := &b.drafts[i].rec
+	out := outcome{at: i, rec: *r, from: r.State}
+	if timer {
+		d := r.deadlines()
+		if due := d.next(b.s.o.ReceiptGrace); due == 0 || due > nanos(b.now) {
+			out.err = ErrRefused
+			return out
+		}
+		e.Kind = d.event(nanos(b.now))
+	}
+	to, verdict := Next(r, e)
+	switch verdict {
+	case Applied:
+		r.apply(e, to)
+		out.changed = true
+	case Replayed:
+		out.replayed = true
+	case Superseded:
+		out.err = ErrSuperseded
+	default:
+		out.err = ErrRefused
+	}
+	out.rec = *r
+	return out
+}
+
+// trace writes the step that an applied event is.
+func (b *batch) trace(i int, e *Event, from msg.State) {
+	d := &b.drafts[i]
+	step := Step{At: e.At, Event: e.Kind, From: from, To: d.rec.State, Reason: e.Reason, Detail: e.detail()}
+	key := b.key(func(a []byte) []byte { return appendStepKey(a, d.rec.ID, d.steps) })
+	value := b.value(key, func(a []byte) []byte { return appendStep(a, &step) })
+	b.steps = append(b.steps, pair{key, value, b.s.keepFor(&d.rec, b.now)})
+	d.steps = more(d.steps)
+}
+
+// key builds a key in the arena. Growing the arena leaves earlier slices
+// whole: they keep the old array.
+func (b *batch) key(build func([]byte) []byte) []byte {
+	start := len(b.arena)
+	b.arena = build(b.arena)
+	return b.arena[start:len(b.arena):len(b.arena)]
+}
+
+// value builds a sealed value in the arena.
+func (b *batch) value(key []byte, fields func([]byte) []byte) []byte {
+	start := len(b.arena)
+	b.arena = seal(fields(append(b.arena, recordVersion)), start, key)
+	return b.arena[start:len(b.arena):len(b.arena)]
+}
+
+// idKey builds a key of a kind and an id in the arena.
+func (b *batch) idKey(kind byte, id msg.ID) []byte {
+	return b.key(func(a []byte) []byte { return appendID(a, kind, id) })
+}
+
+// writer sets keys in a transaction and keeps the first failure.
+type writer struct {
+	txn *badger.Txn
+	err error
+}
+
+func (w *writer) set(p pair) {
+	if w.err != nil {
+		return
+	}
+	e := badger.NewEntry(p.key, p.value)
+	if p.ttl > 0 {
+		e = e.WithTTL(max(p.ttl, time.Second))
+	}
+	w.err = w.txn.SetEntry(e)
+}
+
+func (w *writer) delete(key []byte) {
+	if w.err == nil {
+		w.err = w.txn.Delete(key)
+	}
+}
+
+// write puts the batch on stable storage in one transaction.
+func (b *batch) write() error {
+	b.s.nextCursor = msg.ID{}
+	txn := b.s.db.NewTransaction(true)
+	defer txn.Discard()
+	w := &writer{txn: txn}
+	b.writeRepairs(w)
+	for i := range b.drafts {
+		if d := &b.drafts[i]; d.dirty {
+			b.writeDraft(w, d)
+		}
+	}
+	for _, p := range b.steps {
+		w.set(p)
+	}
+	if cursor, ok := b.cursor(); ok {
+		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
+		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
+		b.s.nextCursor = cursor
+	}
+	if w.err != nil {
+		return w.err
+	}
+	return b.s.commit(txn)
+}
+
+// writeDraft writes a message that the batch changed.
+func (b *batch) writeDraft(w *writer, d *draft) {
+	r := &d.rec
+	keep := b.s.keepFor(r, b.now)
+	_, doubtful := b.s.doubtful[r.ID]
+	if doubtful {
+		w.delete(b.idKey(kDone, r.ID))
+	}
+	if m := d.body; m != nil {
+		key := b.idKey(kBody, r.ID)
+		w.set(pair{key, b.value(key, func(a []byte) []byte { return appendBody(a, m) }), keep})
+		b.writeNames(w, r, keep)
+	}
+	kind, ttl := byte(kState), time.Duration(0)
+	if !r.live() {
+		kind, ttl = kDone, b.s.o.Retention
+		if d.entry != nil || doubtful {
+			w.delete(b.idKey(kState, r.ID))
+		}
+		if !d.finished && b.now.After(r.ExpiresAt.Add(b.s.o.ReceiptGrace)) {
+			b.writeNames(w, r, ttl) // what was written with the message ends before the record
+		}
+	}
+	key := b.idKey(kind, r.ID)
+	w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, r, d.steps) }), ttl})
+}
+
+// writeNames writes the keys under which a message is found by other than its
+// id.
+func (b *batch) writeNames(w *writer, r *Record, ttl time.Duration) {
+	key := b.key(func(a []byte) []byte { return appendNumberKey(a, r.To, r.ID) })
+	w.set(pair{key, b.value(key, func(a []byte) []byte { return a }), ttl})
+	if r.WireID != r.ID.String() {
+		key := b.key(func(a []byte) []byte { return append(append(a, kWire), r.WireID...) })
+		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, r.ID[:]...) }), ttl})
+	}
+}
+
+// cursor is the id to store as the low-water mark: nothing live lies below it
+// once this batch is written. It is written at most once a second, unless a
+// message was put below it.
+func (b *batch) cursor() (msg.ID, bool) {
+	s := b.s
+	low, ok := s.index.oldest()
+	if !b.lowest.IsZero() && (!ok || compare(b.lowest, low) < 0) {
+		low, ok = b.lowest, true
+	}
+	if !ok {
+		low = s.highest
+	}
+	due := b.now.Sub(s.cursorAt) >= time.Second || b.now.Before(s.cursorAt)
+	switch {
+	case compare(low, s.cursor) < 0, s.cursorDoubtful:
+		return low, true
+	case due && compare(low, s.cursor) > 0:
+		return low, true
+	}
+	return low, false
+}
+
+// keepFor is how long what was written about a message stays: until its end is
+// sure, and the retention after that.
+func (s *Spool) keepFor(r *Record, now time.Time) time.Duration {
+	return max(r.ExpiresAt.Sub(now), 0) + s.o.ReceiptGrace + s.o.Retention
+}
+
+// commitBatch applies items in their order, writes them, and only then makes
+// them visible and answers. A batch that does not fit a transaction is halved.
+// It runs on the committer.
+func (s *Spool) commitBatch(items []item) {
+	b := &s.batch
+	b.reset(s.o.Now())
+	for i := range items {
+		b.add(&items[i])
+	}
+	begin := s.o.Now()
+	err := error(nil)
+	wrote := len(b.steps) > 0 || len(s.doubtful) > 0
+	if wrote {
+		err = b.write()
+	}
+	if errors.Is(err, badger.ErrTxnTooBig) && len(items) > 1 {
+		half := len(items) / 2
+		s.commitBatch(items[:half])
+		s.commitBatch(items[half:])
+		return
+	}
+	if err != nil {
+		s.failBatch(items, fmt.Errorf("spool: commit of %d entries: %w", len(items), err))
+		return
+	}
+	now := s.o.Now()
+	if wrote {
+		s.written(now)
+	}
+	s.show()
+	s.stats.batch(b, wrote, max(now.Sub(begin), 0))
+	for i := range items {
+		s.answer(&items[i], &b.outs[i])
+	}
+}
+
+// written notes what a successful commit settles beside its items.
+func (s *Spool) written(now time.Time) {
+	s.repaired()
+	if s.nextCursor != (msg.ID{}) {
+		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
+		s.nextCursor = msg.ID{}
+	}
+	if s.failing {
+		s.failing = false
+		s.o.Logger.Info("spool writes again")
+	}
+}
+
+// show makes the batch's states visible and sets the timers of the messages.
+func (s *Spool) show() {
+	b, x := &s.batch, s.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range b.drafts {
+		d := &b.drafts[i]
+		if !d.dirty || d.finished {
+			continue
+		}
+		switch live := d.rec.live(); {
+		case live && d.entry == nil:
+			d.entry = x.insert(&d.rec, d.steps)
+			if compare(d.rec.ID, s.highest) > 0 {
+				s.highest = d.rec.ID
+			}
+		case live:
+			x.update(d.entry, &d.rec, d.steps)
+		default:
+			s.slots.Add(-1)
+			if d.entry != nil {
+				d.entry.timer.stop()
+				x.remove(d.entry)
+			}
+			continue
+		}
+		s.setTimer(d.entry)
+	}
+}
+
+// answer tells whoever waits for an item, and the observer.
+func (s *Spool) answer(it *item, out *outcome) {
+	if it.body != nil {
+		if out.err != nil {
+			s.slots.Add(-1)
+		}
+		it.put(out.err)
+	} else if it.done != nil {
+		it.done(Result{Err: out.err, Record: out.rec, Replay: out.replayed})
+	} else if it.timer && out.err != nil {
+		if e := s.index.byID[it.event.ID]; e != nil && !e.timer.set() {
+			s.setTimer(e)
+		}
+	}
+	if s.o.Observe != nil && (out.changed || out.replayed) {
+		s.o.Observe(Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed})
+	}
+}

@@ -1,0 +1,199 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/google/go-cmp/cmp"
+
+	"shunt/gateway/msg"
+)
+
+var errDisk = errors.New("input/output error")
+
+// failing lets commits fail while it is on. Where ghost is on, the octets reach
+// the disk nevertheless, as when only the sync failed.
+type failing struct{ on, ghost atomic.Bool }
+
+func (f *failing) commit(txn *badger.Txn) error {
+	if !f.on.Load() {
+		return txn.Commit()
+	}
+	if f.ghost.Load() {
+		return errors.Join(txn.Commit(), errDisk)
+	}
+	return errDisk
+}
+
+// A failed commit leaves nothing of its batch, whoever waits gets its error,
+// and what follows goes on.
+func TestCommitFails(t *testing.T) {
+	var f failing
+	var log bytes.Buffer
+	observed := 0
+	s := open(t, Options{Max: 3, Logger: slog.New(slog.NewTextHandler(&log, nil)), Observe: func(Change) { observed++ }})
+	s.commit = f.commit
+	s.Start()
+	m := message(s, time.Now())
+	put(t, s, m)
+	before := get(t, s, m.ID)
+	f.on.Store(true)
+	for range 10 { // and none of them keeps a place
+		wantErr(t, "Put", tryPut(s, message(s, time.Now())), errDisk)
+	}
+	r := s.Do(context.Background(), Event{ID: m.ID, Kind: msg.EvClaim, Device: "phone"})
+	wantErr(t, "claim", r.Err, errDisk)
+	if r.Record != (Record{}) {
+		t.Errorf("record with the failure: %+v, want none", r.Record)
+	}
+	if got := get(t, s, m.ID); got != before {
+		t.Errorf("after the failure (-want +got):\n%s", cmp.Diff(before, got))
+	}
+	st := s.Stats()
+	if st.Failures < 11 || !errors.Is(st.LastError, errDisk) || st.LastErrorAt.IsZero() || st.LiveTotal != 1 || st.Doubtful != 11 {
+		t.Errorf("Stats: %+v, want 11 failures or more, one live, 11 doubtful", st)
+	}
+	f.on.Store(false)
+	if r := do(t, s, Event{ID: m.ID, Kind: msg.EvClaim, Device: "tablet"}); r.Device != "tablet" {
+		t.Errorf("the first claim that was synced: %q, want tablet", r.Device)
+	}
+	put(t, s, message(s, time.Now()))
+	put(t, s, message(s, time.Now()))
+	shut(t, s)
+	if st := s.Stats(); st.Doubtful != 0 {
+		t.Errorf("%d messages are doubtful after commits that succeeded", st.Doubtful)
+	}
+	if observed != 4 {
+		t.Errorf("%d changes were observed, want 4: three puts and a claim", observed)
+	}
+	if n := strings.Count(log.String(), "spool cannot write"); n != 1 {
+		t.Errorf("the failure was logged %d times, want once", n)
+	}
+}
+
+// What reached the disk of failed commits is taken back by the next one.
+func TestGhostsAreTakenBack(t *testing.T) {
+	for _, how := range []string{"the next event", "a retry", "Close"} {
+		t.Run(how, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { ghosts(t, dir, how) })
+		})
+	}
+}
+
+func ghosts(t *testing.T, dir, how string) {
+	var f failing
+	f.ghost.Store(true)
+	s := open(t, Options{Dir: dir})
+	s.commit = f.commit
+	s.Start()
+	claimed, finished, other := message(s, time.Now()), message(s, time.Now()), message(s, time.Now())
+	finished.RegisteredDelivery = 0
+	for _, m := range []*Message{claimed, finished, other} {
+		put(t, s, m)
+	}
+	do(t, s, Event{ID: finished.ID, Kind: msg.EvClaim, Device: "phone"})
+	f.on.Store(true)
+	ghost := message(s, time.Now())
+	wantErr(t, "Put", tryPut(s, ghost), errDisk)
+	fails := func(e Event) {
+		t.Helper()
+		wantErr(t, e.Kind.String(), s.Do(context.Background(), e).Err, errDisk)
+	}
+	fails(Event{ID: claimed.ID, Kind: msg.EvClaim, Device: "phone"})
+	fails(Event{ID: finished.ID, Kind: msg.EvDelivered, Device: "phone"})
+	f.on.Store(false)
+	switch how {
+	case "the next event":
+		do(t, s, Event{ID: other.ID, Kind: msg.EvPushBegin})
+	case "a retry":
+		time.Sleep(2 * retryAfter)
+		synctest.Wait()
+		if n := s.Stats().Doubtful; n != 0 {
+			t.Errorf("%d messages are doubtful after a retry", n)
+		}
+	}
+	shut(t, s)
+	s = open(t, Options{Dir: dir})
+	if r := get(t, s, claimed.ID); r.State != msg.Accepted || r.Device != "" {
+		t.Errorf("the claim that failed is there: %s by %q", r.State, r.Device)
+	}
+	if r := get(t, s, finished.ID); r.State != msg.Claimed {
+		t.Errorf("the acknowledgement that failed is there: %s", r.State)
+	}
+	_, err := s.Get(ghost.ID)
+	wantErr(t, "Get of the put that failed", err, ErrNotFound)
+	_, err = s.Message(ghost.ID)
+	wantErr(t, "Message of the put that failed", err, ErrNotFound)
+	if st := s.Stats(); st.LiveTotal != 3 {
+		t.Errorf("%d live, want 3", st.LiveTotal)
+	}
+	shut(t, s)
+}
+
+// A message that ends right after a failure of its own keeps its end.
+func TestFinishAfterFailure(t *testing.T) {
+	dir := t.TempDir()
+	var f failing
+	f.ghost.Store(true)
+	s := open(t, Options{Dir: dir})
+	s.commit = f.commit
+	s.Start()
+	m := message(s, time.Now())
+	m.RegisteredDelivery = 0
+	f.on.Store(true)
+	wantErr(t, "Put", tryPut(s, m), errDisk)
+	f.on.Store(false)
+	put(t, s, m) // again, with the same id
+	f.on.Store(true)
+	wantErr(t, "validity", s.Do(context.Background(), Event{ID: m.ID, Kind: msg.EvValidity}).Err, errDisk)
+	f.on.Store(false)
+	do(t, s, Event{ID: m.ID, Kind: msg.EvValidity})
+	put(t, s, message(s, time.Now()))
+	shut(t, s)
+	s = open(t, Options{Dir: dir})
+	if r := get(t, s, m.ID); r.State != msg.Expired || s.Stats().LiveTotal != 1 {
+		t.Errorf("state = %s, %d live; want EXPIRED, 1", r.State, s.Stats().LiveTotal)
+	}
+}
+
+// While the disk fails, the memory of what is doubtful stays bounded.
+func TestDoubtIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { boundedDoubt(t, dir) })
+}
+
+func boundedDoubt(t *testing.T, dir string) {
+	var f failing
+	s := open(t, Options{Dir: dir})
+	s.commit = f.commit
+	f.on.Store(true)
+	const n = maxDoubtful + 5000
+	errs := make(chan error, n)
+	for range n {
+		s.Put(message(s, time.Now()), func(err error) { errs <- err })
+	}
+	s.Start()
+	for range n {
+		wantErr(t, "Put", <-errs, errDisk)
+	}
+	if d := s.Stats().Doubtful; d < maxDoubtful || d > maxDoubtful+maxItems {
+		t.Errorf("%d messages are doubtful, want about %d", d, maxDoubtful)
+	}
+	f.on.Store(false)
+	time.Sleep(2 * retryAfter)
+	synctest.Wait()
+	if d := s.Stats().Doubtful; d != 0 {
+		t.Errorf("%d messages are doubtful after the disk came back", d)
+	}
+	put(t, s, message(s, time.Now()))
+	shut(t, s)
+}

@@ -1,0 +1,265 @@
+package spool
+
+import (
+	"slices"
+	"sync"
+	"time"
+	"unique"
+
+	"shunt/gateway/msg"
+)
+
+// entry is a live message in RAM: no PDU, no trail. Names that repeat
+// (accounts, apps, senders, SMSCs) are shared; times are nanoseconds since
+// 1970, 0 for none. Only the committer writes it, holding the index's lock;
+// the timer is the committer's alone.
+type entry struct {
+	id                                msg.ID
+	to                                msg.Number
+	received, claimBy, expires, since int64
+	lease                             time.Duration
+	account                           unique.Handle[msg.Account]
+	app, from                         unique.Handle[string]
+	more                              *extra // nil until a field of it is set
+	timer                             timer
+	older, newer                      *entry // ring of the messages of one number; the oldest's older is the newest
+	steps                             uint16
+	state                             msg.State // None once it left the live set
+	flags, version, registered        byte
+}
+
+// extra is what only some live messages have.
+type extra struct {
+	device, wireID, smsID, smsErr string
+	peer                          unique.Handle[string]
+	done                          int64
+	attempts, resubmits           uint16
+}
+
+// smsRef is an SMS as an SMSC of ours names it.
+type smsRef struct {
+	peer unique.Handle[string]
+	id   string
+}
+
+func (e *entry) record() Record {
+	r := Record{
+		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), From: e.from.Value(),
+		Version: e.version, RegisteredDelivery: e.registered,
+		ReceivedAt: timeOf(e.received), ClaimBy: timeOf(e.claimBy), ExpiresAt: timeOf(e.expires),
+		Lease: e.lease, State: e.state, Since: timeOf(e.since),
+	}
+	r.setFlags(e.flags)
+	if x := e.more; x != nil {
+		r.WireID, r.Device, r.SMSID, r.SMSErr = x.wireID, x.device, x.smsID, x.smsErr
+		r.Peer, r.DoneAt = x.peer.Value(), timeOf(x.done)
+		r.SMSAttempts, r.Resubmits = x.attempts, x.resubmits
+	}
+	if r.WireID == "" {
+		r.WireID = e.id.String()
+	}
+	return r
+}
+
+// set writes the changing part of r into e.
+func (e *entry) set(r *Record, steps uint16) {
+	e.state, e.since, e.flags, e.steps = r.State, nanos(r.Since), flagsOf(r), steps
+	x := extra{
+		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: unique.Make(r.Peer),
+		done: nanos(r.DoneAt), attempts: r.SMSAttempts, resubmits: r.Resubmits,
+	}
+	if r.WireID != r.ID.String() {
+		x.wireID = r.WireID
+	}
+	if e.more == nil {
+		if x == (extra{peer: x.peer}) && r.Peer == "" {
+			return
+		}
+		e.more = new(extra)
+	}
+	*e.more = x
+}
+
+func (e *entry) deadlines() deadlines {
+	d := deadlines{
+		state: e.state, begun: e.flags&flagBegun != 0,
+		claimBy: e.claimBy, expires: e.expires, since: e.since, leaseNS: int64(e.lease),
+	}
+	if e.flags&flagDuplicate != 0 {
+		d.prefer = msg.PossibleDuplicate
+	}
+	return d
+}
+
+// index is all live messages in RAM. The committer writes it; any goroutine
+// reads it.
+type index struct {
+	mu       sync.RWMutex
+	byID     map[msg.ID]*entry
+	byNumber map[msg.Number]*entry // the oldest
+	bySMS    map[smsRef]msg.ID
+	order    []*entry // by id; those that left have state None until the next tidying
+	head     int      // order[:head] have left
+	gone     int      // how many in order have left
+	states   []int    // live messages by state
+	receipts int      // live messages whose receipt is due
+}
+
+func newIndex() *index {
+	return &index{
+		byID: make(map[msg.ID]*entry), byNumber: make(map[msg.Number]*entry),
+		bySMS: make(map[smsRef]msg.ID), states: make([]int, stateCount),
+	}
+}
+
+// insert adds a message. The caller holds the lock.
+func (x *index) insert(r *Record, steps uint16) *entry {
+	e := &entry{
+		id: r.ID, to: r.To, received: nanos(r.ReceivedAt), claimBy: nanos(r.ClaimBy), expires: nanos(r.ExpiresAt),
+		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), from: unique.Make(r.From),
+		version: r.Version, registered: r.RegisteredDelivery,
+	}
+	e.timer.owner = e
+	x.byID[e.id] = e
+	at := len(x.order) // ids grow: nearly always the end
+	for at > x.head && compare(x.order[at-1].id, e.id) > 0 {
+		at--
+	}
+	x.order = slices.Insert(x.order, at, e)
+	x.link(e)
+	e.set(r, steps)
+	x.count(e, 1)
+	return e
+}
+
+// link puts e into the ring of its number, by id.
+func (x *index) link(e *entry) {
+	oldest := x.byNumber[e.to]
+	if oldest == nil {
+		e.older, e.newer = e, e
+		x.byNumber[e.to] = e
+		return
+	}
+	before := oldest.older // the newest; walk back to the last that is older than e
+	for compare(before.id, e.id) > 0 && before != oldest {
+		before = before.older
+	}
+	if compare(before.id, e.id) > 0 { // e is the oldest
+		before = oldest.older
+		x.byNumber[e.to] = e
+	}
+	e.older, e.newer = before, before.newer
+	before.newer.older, before.newer = e, e
+}
+
+func (x *index) unlink(e *entry) {
+	switch {
+	case e.newer == e:
+		delete(x.byNumber, e.to)
+	case x.byNumber[e.to] == e:
+		x.byNumber[e.to] = e.newer
+	}
+	e.older.newer, e.newer.older = e.newer, e.older
+	e.older, e.newer = nil, nil
+}
+
+// update changes a message. The caller holds the lock.
+func (x *index) update(e *entry, r *Record, steps uint16) {
+	x.count(e, -1)
+	e.set(r, steps)
+	x.count(e, 1)
+}
+
+// remove takes a message out. The caller holds the lock.
+func (x *index) remove(e *entry) {
+	x.count(e, -1)
+	x.unlink(e)
+	delete(x.byID, e.id)
+	e.state = msg.None
+	x.gone++
+	for x.head < len(x.order) && x.order[x.head].state == msg.None {
+		x.head++
+	}
+	if x.gone > 64 && x.gone > len(x.order)/2 {
+		x.order = slices.DeleteFunc(x.order, func(e *entry) bool { return e.state == msg.None })
+		if cap(x.order) > 4*len(x.order) {
+			x.order = slices.Clone(x.order) // after a peak
+		}
+		x.head, x.gone = 0, 0
+	}
+}
+
+// count adds or takes e's part in the sums and in the correlation of SMS.
+func (x *index) count(e *entry, n int) {
+	x.states[e.state] += n
+	if e.flags&flagReceiptDue != 0 {
+		x.receipts += n
+	}
+	if e.more == nil || e.more.smsID == "" {
+		return
+	}
+	ref := smsRef{e.more.peer, e.more.smsID}
+	if n > 0 {
+		x.bySMS[ref] = e.id
+	} else if x.bySMS[ref] == e.id {
+		delete(x.bySMS, ref)
+	}
+}
+
+// get is a message's record, if it is live.
+func (x *index) get(id msg.ID) (Record, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if e := x.byID[id]; e != nil {
+		return e.record(), true
+	}
+	return Record{}, false
+}
+
+// after fills buf with the messages that follow id, oldest first.
+func (x *index) after(id msg.ID, buf []Record) []Record {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	live := x.order[x.head:]
+	i, found := slices.BinarySearchFunc(live, id, func(e *entry, id msg.ID) int { return compare(e.id, id) })
+	if found {
+		i++
+	}
+	for ; i < len(live) && len(buf) < cap(buf); i++ {
+		if live[i].state != msg.None {
+			buf = append(buf, live[i].record())
+		}
+	}
+	return buf
+}
+
+// oldest is the id of the oldest live message.
+func (x *index) oldest() (msg.ID, bool) {
+	if x.head < len(x.order) {
+		return x.order[x.head].id, true
+	}
+	return msg.ID{}, false
+}
+
+// waiting are the messages for a number, after an id, that the carrier does
+// not have and no device has acknowledged; oldest first, at most limit where
+// that is positive.
+func (x *index) waiting(n msg.Number, after msg.ID, limit int) []Record {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	oldest := x.byNumber[n]
+	var list []Record
+	for e := oldest; e != nil; {
+		open := undecided(e.state) || e.state == msg.Claimed
+		if open && compare(e.id, after) > 0 {
+			list = append(list, e.record())
+			if len(list) == limit {
+				break
+			}
+		}
+		if e = e.newer; e == oldest {
+			break
+		}
+	}
+	return list
+}

@@ -1,0 +1,350 @@
+// Package spool holds diverted messages on stable storage from before they are
+// acknowledged to after their receipt is taken, and is the one place that
+// decides, by one table and one committer, whether the app or the carrier wins.
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"shunt/gateway/msg"
+	"shunt/store"
+)
+
+// schema is the version of the key layout.
+const schema = 1
+
+// Options are what a spool is opened with.
+type Options struct {
+	Dir          string
+	Max          int           // live messages; 0 = 1,000,000
+	Retention    time.Duration // of finished messages and their trace; 0 = 72 h
+	ReceiptGrace time.Duration // how long after ExpiresAt an SMS waits for the carrier's receipt; 0 = 10 min
+
+	Now    func() time.Time // 0 = time.Now
+	Logger *slog.Logger     // nil discards
+
+	// Observe is called by the committer after the sync, in commit order and
+	// after the item's own callback; also for replays. It must not block and
+	// must not call Do, ShortID or Close.
+	Observe func(Change)
+
+	memTable int64 // octets; 0 = the store's own
+}
+
+func (o *Options) defaults() {
+	if o.Max <= 0 {
+		o.Max = 1_000_000
+	}
+	if o.Retention <= 0 {
+		o.Retention = 72 * time.Hour
+	}
+	if o.ReceiptGrace <= 0 {
+		o.ReceiptGrace = 10 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Spool is an open spool. Its methods are safe for concurrent use.
+//
+// The committer, the goroutine that Start starts and Close ends, owns the
+// fields of its group; index is written by it alone under index's own lock.
+type Spool struct {
+	o      Options
+	db     *badger.DB
+	commit func(*badger.Txn) error // (*badger.Txn).Commit; tests let it fail
+	index  *index
+	ids    idSource
+	short  shortSource
+	stats  counters
+	slots  atomic.Int64 // live messages and queued puts
+
+	// The queue. The callers fill it, the committer empties it.
+	queueMu sync.Mutex
+	queue   []item
+	closing bool
+	started bool
+	wake    chan struct{} // holds one when the queue may not be empty
+	stopped chan struct{} // closed when the committer has ended
+	ended   chan struct{} // closed when Close is through
+	ending  error         // what Close returns
+
+	// The database is closed under diskMu, so that no reader is in it.
+	diskMu     sync.RWMutex
+	diskClosed bool
+
+	// The committer's.
+	batch          batch
+	spare          []item
+	wheel          *wheel
+	highest        msg.ID // of all messages seen
+	cursor         msg.ID // the low-water mark on disk
+	nextCursor     msg.ID // that of the commit under way
+	cursorAt       time.Time
+	cursorDoubtful bool
+	doubtful       map[msg.ID]struct{}
+	repairing      []msg.ID
+	retryAt        time.Time
+	failing        bool
+	lastFailure    error
+}
+
+// Open opens the spool in o.Dir and reads every live message. Nothing happens
+// to them before Start, so that the caller can walk Live and take up its work.
+// A record that cannot be read is logged, counted and set aside; it never
+// keeps the others from being served.
+func Open(o Options) (*Spool, error) {
+	o.defaults()
+	db, err := store.Open(o.Dir, store.Options{Sync: true, MemTable: o.memTable, Logger: o.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	now := o.Now()
+	s := &Spool{
+		o: o, db: db, commit: (*badger.Txn).Commit, index: newIndex(),
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
+		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
+	}
+	s.batch.s, s.batch.where = s, make(map[msg.ID]int)
+	s.stats.init()
+	err = store.CheckSchema(db, "spool", schema)
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", errors.Join(err, db.Close()))
+	}
+	s.slots.Store(int64(len(s.index.byID)))
+	return s, nil
+}
+
+// Start starts the committer and the timers. Deadlines that passed while the
+// spool was closed fire right away. Calls after the first, or after Close, do
+// nothing.
+func (s *Spool) Start() {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	if s.started || s.closing {
+		return
+	}
+	s.started = true
+	go s.run()
+}
+
+// Put queues m and returns at once. done, which may be nil, is called once, when m is on stable
+// storage, or with the reason why it is not: ErrFull, ErrClosed, ErrInvalid,
+// ErrDuplicate or what the disk said. After an error of the disk the message
+// is not in the spool; what may have reached the disk of it is taken back by
+// the next commit. m and its PDU must not change until then.
+//
+// done runs on the committer, or, for what is refused at once, on the caller:
+// it must not block; it may call Put and Post, never Do or Close.
+func (s *Spool) Put(m *Message, done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
+	if err := m.check(); err != nil {
+		done(err)
+		return
+	}
+	if s.slots.Add(1) > int64(s.o.Max) {
+		s.slots.Add(-1)
+		s.stats.full.Add(1)
+		done(ErrFull)
+		return
+	}
+	if !s.push(item{body: m, put: done}) {
+		s.slots.Add(-1)
+		done(ErrClosed)
+	}
+}
+
+// Post queues e and returns at once. done, which may be nil, is called once,
+// when what followed from e is on stable storage; it runs under the same rules
+// as Put's. Events take effect in the order in which they were queued.
+func (s *Spool) Post(e Event, done func(Result)) {
+	err := e.normalise()
+	if err == nil && !s.push(item{event: e, done: done}) {
+		err = ErrClosed
+	}
+	if err != nil && done != nil {
+		done(Result{Err: err})
+	}
+}
+
+// Do posts e and waits for its result. When ctx ends first, its error is the
+// result's; e may take effect nevertheless.
+func (s *Spool) Do(ctx context.Context, e Event) Result {
+	got := make(chan Result, 1)
+	s.Post(e, func(r Result) { got <- r })
+	select {
+	case r := <-got:
+		return r
+	case <-ctx.Done():
+		return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, ctx.Err())}
+	}
+}
+
+// push queues an item, unless the spool is closing.
+func (s *Spool) push(it item) bool {
+	s.queueMu.Lock()
+	if s.closing {
+		s.queueMu.Unlock()
+		return false
+	}
+	s.queue = append(s.queue, it)
+	s.queueMu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take swaps the queue for an empty one.
+func (s *Spool) take() (work []item, closing bool) {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	work, s.queue = s.queue, s.spare[:0]
+	s.spare = nil
+	return work, s.closing
+}
+
+// keepSpare takes back the array of a queue that was worked off; after a burst
+// it is left to the collector.
+func (s *Spool) keepSpare(work []item) {
+	clear(work)
+	if cap(work) <= 4*maxItems {
+		s.spare = work[:0]
+	}
+}
+
+// run is the committer. It ends when the spool closes and the queue is empty.
+func (s *Spool) run() {
+	defer close(s.stopped)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		s.fire()
+		work, closing := s.take()
+		if len(work) == 0 && !s.repairDue() {
+			s.keepSpare(work)
+			if closing {
+				return
+			}
+			s.sleep(timer)
+			continue
+		}
+		for rest := work; ; {
+			n := portion(rest)
+			s.commitBatch(rest[:n])
+			if rest = rest[n:]; len(rest) == 0 {
+				break
+			}
+		}
+		s.keepSpare(work)
+	}
+}
+
+// portion is how many of the items one commit takes.
+func portion(items []item) int {
+	octets := 0
+	for n := range items {
+		octets += items[n].size()
+		if n == maxItems || n > 0 && octets > maxBytes {
+			return n
+		}
+	}
+	return len(items)
+}
+
+// repairDue tells that an earlier commit's leftovers can be tried again.
+func (s *Spool) repairDue() bool {
+	return len(s.doubtful) > 0 && !s.o.Now().Before(s.retryAt)
+}
+
+// sleep waits for the queue or the next timer.
+func (s *Spool) sleep(timer *time.Timer) {
+	d, ok := s.untilNext(s.o.Now())
+	if !ok {
+		<-s.wake
+		return
+	}
+	timer.Reset(d)
+	select {
+	case <-s.wake:
+		timer.Stop()
+	case <-timer.C:
+	}
+}
+
+// Close commits what is queued, stores the cursor and closes the database.
+// What is put or posted from then on gets ErrClosed. Calls after the first wait
+// for it and return what it did.
+func (s *Spool) Close() error {
+	s.queueMu.Lock()
+	if s.closing {
+		s.queueMu.Unlock()
+		<-s.ended
+		return s.ending
+	}
+	s.closing = true
+	started := s.started
+	s.queueMu.Unlock()
+	defer close(s.ended)
+	if started {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+		<-s.stopped
+	} else {
+		s.run() // only empties the queue: the spool is closing
+	}
+	s.ending = s.shut()
+	return s.ending
+}
+
+// shut runs after the committer and on its fields.
+func (s *Spool) shut() error {
+	s.cursorAt = time.Time{} // store the cursor now
+	var err error
+	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {
+		s.batch.reset(s.o.Now())
+		if err = s.batch.write(); err == nil {
+			s.written(s.o.Now())
+		}
+	}
+	s.diskMu.Lock()
+	defer s.diskMu.Unlock()
+	s.diskClosed = true
+	if err = errors.Join(err, s.db.Close()); err != nil {
+		return fmt.Errorf("spool: close: %w", err)
+	}
+	return nil
+}
+
+// cursorMoved tells that the cursor on disk is not the best one.
+func (s *Spool) cursorMoved() bool {
+	s.batch.reset(s.o.Now())
+	_, moved := s.batch.cursor()
+	return moved
+}
+
+// fault notes an error that has no caller to go to.
+func (s *Spool) fault(what string, err error) {
+	s.stats.failed(err, s.o.Now(), -1)
+	s.o.Logger.Error(what, "error", err)
+}

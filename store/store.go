@@ -1,0 +1,247 @@
+// Package store opens Badger directories the one way that Shunt's durability
+// promises were measured with, and says in plain words why one does not open.
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"golang.org/x/sys/unix"
+)
+
+// ErrInUse says that another process has the directory open.
+var ErrInUse = errors.New("directory is in use by another process")
+
+// ErrSchema says that a database is not one that this program may write to.
+var ErrSchema = errors.New("wrong database")
+
+// Options are the options of one Badger directory.
+type Options struct {
+	Sync     bool         // every commit is on stable storage when it returns
+	MemTable int64        // octets; 0 = 64 MiB; at least 1 MiB
+	Logger   *slog.Logger // Badger's warnings and errors; nil discards
+}
+
+const (
+	defaultMemTable = 64 << 20
+	minMemTable     = 1 << 20
+
+	// valueLogFile is the size of a value log file in octets. No value of ours
+	// reaches the value log: Badger only maps one empty file, of twice this
+	// size, and its default of 1 GiB would be address space and sparse files
+	// for nothing.
+	valueLogFile = 32 << 20
+
+	// maxInline is Badger's own upper bound of ValueThreshold, in octets.
+	maxInline = 1 << 20
+)
+
+// Open opens the Badger database in dir and creates dir, for the owner alone,
+// when it is missing. Every error names dir; a directory that another process
+// holds open wraps ErrInUse. The caller owns the database and closes it.
+//
+// Conflict detection is off: every database of Shunt's has a single writer
+// goroutine, which is the only arbiter. Values stay in the LSM tree, since
+// space in a value log was never reclaimed under churn. Nothing is compressed
+// and nothing is cached: the hot path does not read Badger at all.
+func Open(dir string, o Options) (*badger.DB, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("store %s: create directory: %w", dir, err)
+	}
+	db, err := badger.Open(badgerOptions(dir, o))
+	if err == nil {
+		return db, nil
+	}
+	if inUse(err) {
+		return nil, fmt.Errorf("store %s: %w%s", dir, ErrInUse, holder(dir))
+	}
+	return nil, fmt.Errorf("store %s: open: %w", dir, err)
+}
+
+func badgerOptions(dir string, o Options) badger.Options {
+	size := o.MemTable
+	if size == 0 {
+		size = defaultMemTable
+	}
+	size = max(size, minMemTable)
+	// A value in the LSM tree must fit a transaction: 15 % of the memtable.
+	inline := min(maxInline, size*15/100)
+	return badger.DefaultOptions(dir).
+		WithLogger(logger{o.Logger}).
+		WithSyncWrites(o.Sync).
+		WithMemTableSize(size).
+		WithValueThreshold(inline).
+		WithValueLogFileSize(valueLogFile).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithNumCompactors(2).
+		WithCompactL0OnClose(true)
+}
+
+// makeDir creates dir and syncs its parent, so that a directory whose first
+// commit was acknowledged is still there after a power loss.
+func makeDir(dir string) error {
+	if st, err := os.Stat(dir); err == nil {
+		if !st.IsDir() {
+			return fmt.Errorf("%s is not a directory", dir)
+		}
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
+}
+
+// inUse recognises Badger's refusal of a locked directory. Badger formats the
+// cause into its text instead of wrapping it, so the text is looked at too.
+func inUse(err error) bool {
+	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
+}
+
+// holder names the process that holds dir, from the file that Badger leaves
+// there; it is "" when that cannot be read.
+func holder(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "LOCK"))
+	pid := string(bytes.TrimSpace(b))
+	if err != nil || pid == "" || strings.Trim(pid, "0123456789") != "" {
+		return ""
+	}
+	return " (pid " + pid + ")"
+}
+
+// FreeShare is the share of dir's volume, 0 to 1, that this process may still
+// write to. What is reserved for root counts as neither used nor free.
+func FreeShare(dir string) (free float64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("store %s: statfs: %w", dir, err)
+	}
+	total := st.Blocks - st.Bfree + st.Bavail
+	if total == 0 {
+		return 0, fmt.Errorf("store %s: statfs: volume reports no blocks", dir)
+	}
+	return float64(st.Bavail) / float64(total), nil
+}
+
+var (
+	schemaKey = []byte("M/schema")
+	crcTable  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// CheckSchema makes sure that db holds data of the given kind, in a version
+// that this program reads: version itself or the one before it. An empty
+// database gets the record, an older one the new version. A newer version,
+// another kind and a database of unknown origin are refused with ErrSchema.
+func CheckSchema(db *badger.DB, kind string, version uint32) error {
+	dir := db.Opts().Dir
+	have, raw, err := readSchema(db)
+	switch {
+	case errors.Is(err, badger.ErrKeyNotFound):
+		empty, err := isEmpty(db)
+		if err != nil {
+			return fmt.Errorf("store %s: look for any key: %w", dir, err)
+		}
+		if !empty {
+			return fmt.Errorf("store %s: %w: it holds data but no schema record, want kind %q", dir, ErrSchema, kind)
+		}
+		return writeSchema(db, dir, kind, version)
+	case err != nil:
+		return fmt.Errorf("store %s: read schema record: %w", dir, err)
+	case have != kind:
+		return fmt.Errorf("store %s: %w: its kind is %q, want %q", dir, ErrSchema, have, kind)
+	case raw > version:
+		return fmt.Errorf("store %s: %w: its version %d is newer than this program's %d", dir, ErrSchema, raw, version)
+	case raw == version:
+		return nil
+	case raw+1 == version:
+		return writeSchema(db, dir, kind, version)
+	}
+	return fmt.Errorf("store %s: %w: its version %d is too old, this program reads %d and %d", dir, ErrSchema, raw, version-1, version)
+}
+
+// readSchema reads the record: CRC-32C of what follows, version, kind.
+func readSchema(db *badger.DB) (kind string, version uint32, err error) {
+	err = db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(schemaKey)
+		if err != nil {
+			return err
+		}
+		return item.Value(func(v []byte) error {
+			if len(v) < 8 {
+				return fmt.Errorf("%w: record of %d octets, want at least 8", ErrSchema, len(v))
+			}
+			if binary.BigEndian.Uint32(v) != crc32.Checksum(v[4:], crcTable) {
+				return fmt.Errorf("%w: checksum does not match", ErrSchema)
+			}
+			version, kind = binary.BigEndian.Uint32(v[4:]), string(v[8:])
+			return nil
+		})
+	})
+	return kind, version, err
+}
+
+func writeSchema(db *badger.DB, dir, kind string, version uint32) error {
+	v := make([]byte, 4, 8+len(kind))
+	v = binary.BigEndian.AppendUint32(v, version)
+	v = append(v, kind...)
+	binary.BigEndian.PutUint32(v, crc32.Checksum(v[4:], crcTable))
+	err := db.Update(func(txn *badger.Txn) error { return txn.Set(schemaKey, v) })
+	if err == nil {
+		err = db.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("store %s: write schema record: %w", dir, err)
+	}
+	return nil
+}
+
+func isEmpty(db *badger.DB) (bool, error) {
+	empty := true
+	err := db.View(func(txn *badger.Txn) error {
+		o := badger.DefaultIteratorOptions
+		o.PrefetchValues = false
+		it := txn.NewIterator(o)
+		defer it.Close()
+		it.Rewind()
+		empty = !it.Valid()
+		return nil
+	})
+	return empty, err
+}
+
+// logger hands Badger's warnings and errors to slog and drops its chatter.
+type logger struct{ to *slog.Logger }
+
+func (l logger) Errorf(format string, a ...any) {
+	if l.to != nil {
+		l.to.Error("badger: "+strings.TrimSpace(fmt.Sprintf(format, a...)), "component", "store")
+	}
+}
+
+func (l logger) Warningf(format string, a ...any) {
+	if l.to != nil {
+		l.to.Warn("badger: "+strings.TrimSpace(fmt.Sprintf(format, a...)), "component", "store")
+	}
+}
+
+func (logger) Infof(string, ...any)  {}
+func (logger) Debugf(string, ...any) {}

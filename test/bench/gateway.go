@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// gateway is the real binary with a configuration of its own.
+type gateway struct {
+	cmd  *exec.Cmd
+	addr string
+}
+
+const benchConfig = `[node]
+id = "bench"
+data_dir = %q
+
+[[listen]]
+addr = %q
+
+[intercept]
+upstream = "sink"
+fallback_smsc = "own"
+
+[[smsc]]
+name = "sink"
+addr = %q
+
+[[smsc]]
+name = "own"
+addr = %q
+system_id = "shunt"
+password_file = "own.password"
+
+[policy]
+divert_from = ["*"]
+
+[noc]
+socket = %q
+`
+
+func startGateway(dir string, o options, sinkAddr string) (*gateway, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	socket := filepath.Join(dir, "noc.sock")
+	conf := filepath.Join(dir, "shunt.toml")
+	text := fmt.Sprintf(benchConfig, filepath.Join(dir, "data"), addr, sinkAddr, sinkAddr, socket)
+	err = errors.Join(os.WriteFile(conf, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "own.password"), []byte("secret"), 0o600))
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{addr: addr, cmd: exec.Command(o.shunt, "run", "-c", conf)}
+	log, err := os.Create(filepath.Join(dir, "shunt.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	g.cmd.Stderr = log
+	if err := g.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := g.provision(socket, o.registered); err != nil {
+		g.stop()
+		b, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%w\n%s", err, b)
+	}
+	return g, nil
+}
+
+// provision registers numbers through the control socket.
+func (g *gateway) provision(socket string, n int) error {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("unix", socket); err == nil {
+			_ = c.Close()
+			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("gateway does not open %s", socket)
+		}
+	}
+	r, w := io.Pipe()
+	go func() {
+		b := bufio.NewWriterSize(w, 1<<20)
+		for i := range n {
+			fmt.Fprintf(b, `{"number":"+%d","app":"chat","platform":"apns","token":"%064x","bearer":"bench-bearer-%012d"}`+"\n", firstRegistered+i, i, i)
+		}
+		_ = b.Flush()
+		_ = w.Close()
+	}()
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := client.Post("http://shunt/v1/registry/bulk", "application/x-ndjson", r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("registry: %s: %s", resp.Status, b)
+	}
+	return nil
+}
+
+// cpu is the processor time that the gateway has used, user and system.
+func (g *gateway) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+}
+
+func (g *gateway) stop() {
+	_ = g.cmd.Process.Signal(syscall.SIGTERM)
+	_ = g.cmd.Wait()
+}

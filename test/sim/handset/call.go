@@ -1,0 +1,56 @@
+package handset
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"time"
+)
+
+const maxAnswer = 1 << 20
+
+// call makes one call of the app's API with the phone's bearer and repeats it
+// while there is no answer or the gateway says that it cannot answer now: all
+// calls are safe to repeat. The status is 0 when RetryFor is over or the phones
+// are switched off.
+func (p *Park) call(d *Device, method, path string, answer any) (status, attempts int) {
+	deadline := time.Now().Add(p.o.RetryFor)
+	for {
+		attempts++
+		status = p.once(d, method, path, answer)
+		again := status == 0 || status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests ||
+			status == http.StatusBadGateway || status == http.StatusGatewayTimeout
+		if !again || time.Now().After(deadline) {
+			return status, attempts
+		}
+		p.count(func(s *Summary) { s.Retries++ })
+		select {
+		case <-time.After(retryBackoff):
+		case <-p.off:
+			return status, attempts
+		}
+	}
+}
+
+func (p *Park) once(d *Device, method, path string, answer any) int {
+	p.slots <- struct{}{}
+	defer func() { <-p.slots }()
+	req, err := http.NewRequest(method, p.o.API+path, nil)
+	if err != nil {
+		return 0
+	}
+	req.Header.Set("Authorization", "Bearer "+d.Bearer)
+	resp, err := p.api.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0
+	}
+	if answer != nil && resp.StatusCode == http.StatusOK && json.Unmarshal(b, answer) != nil {
+		return 0
+	}
+	return resp.StatusCode
+}
