@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shunt/test/sim/apns"
+	"shunt/test/sim/demo"
 	"shunt/test/sim/esme"
 	"shunt/test/sim/fcm"
 	"shunt/test/sim/handset"
@@ -42,6 +43,6 @@ and exits non-zero on a fault. Random choices come from --seed.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(smsc.Command(), esme.Command(), apns.Command(), fcm.Command(), handset.Command())
+	cmd.AddCommand(smsc.Command(), esme.Command(), apns.Command(), fcm.Command(), handset.Command(), demo.Command())
 	return cmd
 }

@@ -208,7 +208,11 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("openapi.json: %d paths, want 5", len(paths))
 	}
 	schema, _ := json.Marshal(a.fields["components"].(map[string]any)["schemas"])
-	for _, word := range []string{`"superseded"`, `"claim_by"`, `"received_at"`, `"PUSHED"`} {
+	words := []string{`"superseded"`, `"claim_by"`, `"received_at"`}
+	for _, state := range msg.States()[1:] {
+		words = append(words, `"`+state.String()+`"`)
+	}
+	for _, word := range words {
 		if !strings.Contains(string(schema), word) {
 			t.Errorf("openapi.json: the schemas do not name %s", word)
 		}

@@ -33,7 +33,7 @@ type metadata struct {
 	From       string     `json:"from" doc:"The sender, as the SMS would show it."`
 	ReceivedAt time.Time  `json:"received_at" doc:"When the gateway accepted it."`
 	ClaimBy    *time.Time `json:"claim_by,omitempty" doc:"Unless claimed by then it goes out as SMS."`
-	State      msg.State  `json:"state" doc:"Where the message stands."`
+	State      string     `json:"state" enum:"ACCEPTED,PUSHING,PUSHED,CLAIMED,DELIVERED,FALLBACK,SMS_UNKNOWN,SMS_SUBMITTED,SMS_DELIVERED,SMS_FAILED,EXPIRED,UNKNOWN" doc:"Where the message stands."`
 }
 
 type listOutput struct {
@@ -246,7 +246,7 @@ func (c *caller) mayList(r *spool.Record) bool {
 }
 
 func metadataOf(r *spool.Record) metadata {
-	m := metadata{ID: r.ID.String(), From: r.From, ReceivedAt: stamp(r.ReceivedAt), State: r.State}
+	m := metadata{ID: r.ID.String(), From: r.From, ReceivedAt: stamp(r.ReceivedAt), State: r.State.String()}
 	if !r.ClaimBy.IsZero() {
 		t := stamp(r.ClaimBy)
 		m.ClaimBy = &t

@@ -40,7 +40,6 @@ type fault struct {
 	Message  string `json:"message"`
 }
 
-// Schemas are documented under the name Problem.
 func newProblem(status int, code, detail string) *problem {
 	return &problem{Type: "urn:shunt:problem:" + code, Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }

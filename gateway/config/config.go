@@ -265,7 +265,7 @@ func (c *Config) Account(systemID string) Account {
 }
 
 // maxFile bounds the configuration file, in octets.
-const maxFile = 1 << 20
+const maxFile = 256 << 10
 
 // Load reads the file at path. The faults are everything that is wrong with
 // it, in the order of the file; the Config is nil if they are Fatal. The

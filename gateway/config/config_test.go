@@ -317,11 +317,11 @@ func TestLoadHostile(t *testing.T) {
 		write(t, path, tt.before+strings.Repeat(tt.part, n)+tt.after)
 		_, faults, err := Load(path)
 		if err != nil || !Fatal(faults) {
-			t.Errorf("Load of a megabyte of %s: error %v, fatal %t, want faults", tt.name, err, Fatal(faults))
+			t.Errorf("Load of a file full of %s: error %v, fatal %t, want faults", tt.name, err, Fatal(faults))
 		}
 		for _, f := range faults {
 			if len(f.String()) > 1000 {
-				t.Errorf("Load of a megabyte of %s: a fault of %d octets", tt.name, len(f.String()))
+				t.Errorf("Load of a file full of %s: a fault of %d octets", tt.name, len(f.String()))
 				break
 			}
 		}

@@ -35,10 +35,7 @@ func (s Secret) IsZero() bool { return len(s.value) == 0 }
 
 func (Secret) String() string { return redacted }
 
-// GoString hides the secret from %#v.
-func (Secret) GoString() string { return redacted }
-
-// Format hides the secret from every verb.
+// Format hides the secret from every verb, %#v and %x included.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 
 // LogValue hides the secret from slog.

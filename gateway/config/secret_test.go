@@ -72,7 +72,7 @@ func TestSecretRedacted(t *testing.T) {
 			t.Errorf("%s = %q, want %s in it", how, got, redacted)
 		}
 	}
-	if string(s.Bytes()) != "hunter2" || s.IsZero() || !(Secret{}).IsZero() {
-		t.Errorf("Bytes() = %q, want the secret", s.Bytes())
+	if string(s.Bytes()) != "hunter2" || s.Path() != "/etc/p" || s.IsZero() || !(Secret{}).IsZero() {
+		t.Errorf("Bytes() = %q of %s, want the secret", s.Bytes(), s.Path())
 	}
 }

@@ -133,18 +133,24 @@ func appendText(b []byte, s string) []byte {
 	return append(append(b, byte(len(s))), s...)
 }
 
-// nanos is t in nanoseconds since 1970; zero for the zero time. What int64
-// cannot hold becomes its nearest end.
+// The first and the last time that int64 holds in nanoseconds since 1970.
+var firstTime, lastTime = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
+
+// nanos is t in nanoseconds since 1970; zero for the zero time alone. What
+// int64 cannot hold becomes its nearest end.
 func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():
 		return 0
-	case t.Year() < 1971:
-		return 1
-	case t.Year() > 2261:
+	case t.Before(firstTime):
+		return math.MinInt64
+	case t.After(lastTime):
 		return math.MaxInt64
 	}
-	return t.UnixNano()
+	if ns := t.UnixNano(); ns != 0 {
+		return ns
+	}
+	return 1
 }
 
 func timeOf(ns int64) time.Time {

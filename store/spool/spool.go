@@ -1,6 +1,5 @@
-// Package spool holds diverted messages on stable storage from before they are
-// acknowledged to after their receipt is taken, and is the one place that
-// decides, by one table and one committer, whether the app or the carrier wins.
+// Package spool keeps diverted messages on stable storage until their receipt is
+// taken, and is the one place that decides whether the app or the carrier wins.
 package spool
 
 import (
@@ -28,7 +27,7 @@ type Options struct {
 	Retention    time.Duration // of finished messages and their trace; 0 = 72 h
 	ReceiptGrace time.Duration // how long after ExpiresAt an SMS waits for the carrier's receipt; 0 = 10 min
 
-	Now    func() time.Time // 0 = time.Now
+	Now    func() time.Time // nil = time.Now
 	Logger *slog.Logger     // nil discards
 
 	// Observe is called by the committer after the sync, in commit order and
@@ -143,11 +142,12 @@ func (s *Spool) Start() {
 	go s.run()
 }
 
-// Put queues m and returns at once. done, which may be nil, is called once, when m is on stable
-// storage, or with the reason why it is not: ErrFull, ErrClosed, ErrInvalid,
-// ErrDuplicate or what the disk said. After an error of the disk the message
-// is not in the spool; what may have reached the disk of it is taken back by
-// the next commit. m and its PDU must not change until then.
+// Put queues m and returns at once. done, which may be nil, is called once,
+// when m is on stable storage, or with the reason why it is not: ErrFull,
+// ErrClosed, ErrInvalid, ErrDuplicate or what the disk said. After an error of
+// the disk the message is not in the spool; what may have reached the disk of
+// it is taken back by the next commit. m and its PDU must not change before
+// done is called. An id is put once: that of a finished message is not noticed.
 //
 // done runs on the committer, or, for what is refused at once, on the caller:
 // it must not block; it may call Put and Post, never Do or Close.

@@ -3,6 +3,7 @@ package books
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Options say what the reconciliation takes for granted.
@@ -61,6 +62,7 @@ type ledger struct {
 	all      []*entry
 	byID     map[string][]*claim // answered 200, by message id
 	byText   map[string][]*claim // the same, by number and text
+	refused  map[string]bool     // blank bodies that the SMSC refused on the gateway's own bind
 	claims   []*claim
 	unmatchd map[*ESMELine]bool // accepted messages without an outcome so far
 }
@@ -93,10 +95,10 @@ func Reconcile(b Books, o Options) *Report {
 	}
 	l := &ledger{
 		o: o, sms: map[string][]*entry{}, byID: map[string][]*claim{}, byText: map[string][]*claim{},
-		unmatchd: map[*ESMELine]bool{},
+		unmatchd: map[*ESMELine]bool{}, refused: map[string]bool{},
 		r: &Report{
 			Counts: map[string]int{}, ForwardedFinal: map[string]int{}, FellBackFinal: map[string]int{},
-			Asked: map[string]int{}, Matched: map[string]int{},
+			Asked: map[string]int{}, Matched: map[string]int{}, Latencies: map[string][]time.Duration{},
 		},
 	}
 	l.index(&b)
@@ -145,6 +147,8 @@ func (l *ledger) index(b *Books) {
 			e := &entry{SMSCLine: s}
 			l.all = append(l.all, e)
 			l.sms[s.BodyBlank] = append(l.sms[s.BodyBlank], e)
+		} else if s.SystemID == l.o.Own {
+			l.refused[s.BodyBlank] = true
 		}
 	}
 	for i := range b.Handset {
@@ -270,6 +274,12 @@ func (l *ledger) outcome(m *ESMELine, o *outcomes) {
 		}
 	case m.Responded == nil:
 		return
+	case l.refused[m.BodyBlank] && (!m.Asked || len(m.Receipts) > 0 && m.Receipts[0].Stat != "EXPIRED"):
+		// The SMSC refused the fallback for good: that is its outcome.
+		name, channel = "fell-back", "carrier"
+		l.r.FellBack++
+		l.r.FellBackFinal["REFUSED"]++
+		truth = []string{"UNDELIV", "REJECTD"}
 	case len(m.Receipts) > 0 && m.Receipts[0].Stat == "EXPIRED":
 		name, truth = "expired", []string{"EXPIRED"}
 		l.r.Expired++
@@ -278,6 +288,7 @@ func (l *ledger) outcome(m *ESMELine, o *outcomes) {
 		name = "lost"
 	}
 	if m.Responded != nil {
+		l.r.Latencies[name] = append(l.r.Latencies[name], m.Responded.Sub(*m.Submitted))
 		l.receipts(m, name, channel, truth)
 	}
 }

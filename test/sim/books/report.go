@@ -2,6 +2,7 @@ package books
 
 import (
 	"fmt"
+	"time"
 
 	"shunt/gateway/msg"
 )
@@ -60,6 +61,8 @@ type Report struct {
 	// fell-back, expired.
 	Asked   map[string]int `json:"asked_by_outcome"`
 	Matched map[string]int `json:"matched_by_outcome"`
+
+	Latencies map[string][]time.Duration `json:"-"` // submit_sm to its response, by outcome
 
 	ReceiptsAsked   int `json:"receipts_asked"`
 	ReceiptsMatched int `json:"receipts_matched"` // came once, true, with the right id

@@ -1,0 +1,362 @@
+// Package demo runs the gateway's main job on simulators, each a process of
+// its own on loopback, and accounts for every message at the end.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"shunt/test/sim/books"
+	"shunt/test/sim/esme"
+)
+
+// Options are what the demo is to do.
+type Options struct {
+	Shunt    string // path of the gateway's binary
+	Sim      string // path of the simulators' binary
+	Dir      string // "" = a new one, removed after success
+	Messages int
+	Numbers  int // that are registered; as many again are not
+	Seed     uint64
+	Keep     bool          // leave everything running until ctx ends
+	Timeout  time.Duration // for all but the end of a kept demo
+	Out      io.Writer
+	Progress io.Writer
+	Terminal bool // Progress is one
+}
+
+const password = "demo-pw"
+
+var errFault = errors.New("not every message is accounted for")
+
+// demo is one run. It belongs to the goroutine that called Run.
+type demo struct {
+	o       Options
+	dir     string
+	socket  string
+	yard    *yard
+	begun   time.Time
+	ctl     control
+	gateway *process
+	// Everything that is stopped at the end, in that order.
+	handset, smsc, apns, fcm *process
+	esmes                    []*process
+}
+
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *demo) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(d.o.Out, format+"\n", args...)
+}
+
+// Run runs the demo. Its error is a fault of the gateway, or of the run.
+func Run(ctx context.Context, o Options) (err error) {
+	if o.Messages < 1 || o.Messages > 1_000_000 || o.Numbers < 2 || o.Numbers > 40_000 {
+		return errors.New("messages: want 1 to 1000000; numbers: want 2 to 40000")
+	}
+	d := &demo{o: o}
+	made := false
+	if d.dir = o.Dir; d.dir == "" {
+		if d.dir, err = os.MkdirTemp("", "shunt-demo-"); err != nil {
+			return err
+		}
+		made = true
+	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	if d.dir, err = filepath.Abs(d.dir); err != nil {
+		return err
+	}
+	d.socket = d.path("noc.sock")
+	d.ctl = newControl(d.socket)
+	d.yard = newYard(d.dir)
+	err = d.all(ctx)
+	d.yard.close()
+	switch {
+	case err == nil && made:
+		return os.RemoveAll(d.dir)
+	case err != nil:
+		d.say("\nBooks and logs are in %s", d.dir)
+		d.tail()
+	}
+	return err
+}
+
+func (d *demo) all(parent context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(parent, d.o.Timeout,
+		fmt.Errorf("the demo's time of %s is over", d.o.Timeout))
+	defer cancel()
+	if err := d.setUp(ctx); err != nil {
+		return err
+	}
+	runErr := d.send(ctx)
+	if parent.Err() != nil {
+		return errors.Join(errors.New("interrupted"), d.shutDown())
+	}
+	if runErr == nil {
+		runErr = d.settle(ctx)
+	}
+	elapsed := time.Since(d.begun)
+	id := d.diverted()
+	d.show(ctx, id)
+	if d.o.Keep {
+		d.say("\nEverything keeps running; Ctrl-C ends it and settles the books. Try:")
+		d.hints(id)
+		<-parent.Done()
+	}
+	if err := d.shutDown(); err != nil && runErr == nil {
+		runErr = err
+	}
+	return errors.Join(runErr, d.reckon(elapsed, id))
+}
+
+// setUp starts everything but the ESMEs.
+func (d *demo) setUp(ctx context.Context) (err error) {
+	for _, stale := range []string{"smsc.json", "apns.json", "fcm.json", "handset.json"} {
+		_ = os.Remove(d.path(stale))
+	}
+	if err := d.people(); err != nil {
+		return err
+	}
+	d.begun = time.Now()
+	sim := func(name string, args ...string) (*process, error) {
+		return d.yard.run(name, nil, d.o.Sim, append([]string{name, "--seed", strconv.FormatUint(d.o.Seed, 10)}, args...)...)
+	}
+	d.say("Starting the SMSC, the push providers, the gateway and %d phones in %s (seed %d)", d.o.Numbers, d.dir, d.o.Seed)
+	if d.smsc, err = sim("smsc", "--addr-file", d.path("smsc.json"), "--book", d.path("smsc.ndjson"),
+		"--accounts", "bank:"+password+",shop:"+password+",shunt:"+password,
+		"--latency", "5ms", "--jitter", "3ms", "--receipt-delay", "300ms", "--receipt-before-resp-rate", "0.01",
+		"--fail-rate", "0.02", "--expire-rate", "0.005", "--id", "hex"); err != nil {
+		return err
+	}
+	if d.apns, err = sim("apns", "--pki", d.path("pki"), "--addr-file", d.path("apns.json"), "--latency", "20ms"); err != nil {
+		return err
+	}
+	if d.fcm, err = sim("fcm", "--pki", d.path("pki"), "--addr-file", d.path("fcm.json"), "--latency", "20ms"); err != nil {
+		return err
+	}
+	var smsc struct {
+		SMPP string `json:"smpp"`
+	}
+	var apns, fcm provider
+	if err := until(ctx, "the SMSC", d.smsc, func() bool { return readJSON(d.path("smsc.json"), &smsc) }); err != nil {
+		return err
+	}
+	if err := until(ctx, "APNs", d.apns, func() bool { return readJSON(d.path("apns.json"), &apns) }); err != nil {
+		return err
+	}
+	if err := until(ctx, "FCM", d.fcm, func() bool { return readJSON(d.path("fcm.json"), &fcm) }); err != nil {
+		return err
+	}
+	if err := d.configure(smsc.SMPP, apns, fcm); err != nil {
+		return err
+	}
+	if d.gateway, err = d.yard.run("shunt", nil, d.o.Shunt, "run", "-c", d.path("shunt.toml")); err != nil {
+		return err
+	}
+	var st status
+	if err := until(ctx, "the gateway", d.gateway, func() bool {
+		var ok bool
+		st, ok = d.ctl.status()
+		return ok && st.ready()
+	}); err != nil {
+		return err
+	}
+	if err := d.ctl.provision(d.path("devices.ndjson")); err != nil {
+		return err
+	}
+	if d.handset, err = sim("handset", "--api", "http://"+st.API[0], "--pushes", apns.Control, "--pushes", fcm.Control,
+		"--devices", d.path("devices.ndjson"), "--ready-file", d.path("handset.json"), "--book", d.path("handset.ndjson"),
+		"--offline", "0.15", "--late", "0.02", "--twice", "0.05", "--sync", "0.05",
+		"--claim-delay", "150ms", "--ack-delay", "80ms"); err != nil {
+		return err
+	}
+	return until(ctx, "the phones", d.handset, func() bool { return readJSON(d.path("handset.json"), &struct{}{}) })
+}
+
+// send runs both ESMEs and waits for them.
+func (d *demo) send(ctx context.Context) error {
+	st, ok := d.ctl.status()
+	if !ok {
+		return errors.New("the gateway's control socket does not answer")
+	}
+	shop := d.o.Messages / 4
+	bank := d.o.Messages - shop
+	// Ten seconds of load, or what the demo's time allows.
+	rate := func(n int) string { return strconv.Itoa(max(20, n/10)) }
+	p := newProgress(d.o.Progress, d.o.Terminal, d.o.Messages)
+	defer p.finish()
+	d.say("Sending %d messages: bank on Shunt's own SMPP engine, shop on fiorix/go-smpp", d.o.Messages)
+	for _, e := range []struct {
+		name string
+		args []string
+	}{
+		{"bank", []string{"--count", strconv.Itoa(bank), "--rate", rate(bank), "--binds", "2", "--window", "50",
+			"--mix", "gsm=40,gsm-ext=12,latin1=10,ucs2=22,emoji=6,payload=4,long=4,otp=2"}},
+		{"shop", []string{"--count", strconv.Itoa(shop), "--rate", rate(shop), "--client", "go-smpp", "--window", "40",
+			"--mix", "gsm=45,gsm-ext=10,latin1=10,ucs2=25,emoji=6,payload=2,long=2"}},
+	} {
+		if e.args[1] == "0" {
+			continue
+		}
+		log, err := os.Create(d.path("esme-" + e.name + ".stderr"))
+		if err != nil {
+			return err
+		}
+		args := append([]string{
+			"esme", "--addr", st.Listen[0], "--system-id", e.name, "--password", password, "--numbers", d.path("numbers.txt"),
+			"--receipts", "0.8", "--seed", strconv.FormatUint(d.o.Seed, 10), "--book", d.path(e.name + ".ndjson"),
+			"--progress", "json", "--receipt-wait", "20s", "--linger", "500ms",
+		}, e.args...)
+		proc, err := d.yard.run("esme-"+e.name, &reader{p: p, name: e.name, log: log}, d.o.Sim, args...)
+		if err != nil {
+			return err
+		}
+		d.esmes = append(d.esmes, proc)
+	}
+	var errs []error
+	for _, e := range d.esmes {
+		select {
+		case <-e.done:
+			if e.err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", e.name, e.err))
+			}
+		case <-d.gateway.done:
+			return fmt.Errorf("the gateway ended: %w", reason(d.gateway.err))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settle waits until the gateway has nothing in hand: messages without a
+// receipt have outcomes too.
+func (d *demo) settle(ctx context.Context) error {
+	return until(ctx, "the gateway's last outcomes", d.gateway, func() bool {
+		st, ok := d.ctl.status()
+		return ok && st.Spool.LiveTotal == 0 && st.Spool.ReceiptsDue == 0
+	})
+}
+
+// diverted is the id of a message that an app claimed, for the trace; else of
+// any that was diverted.
+func (d *demo) diverted() (id string) {
+	for _, e := range d.esmes {
+		lines, err := books.Read[books.ESMELine](d.path(strings.TrimPrefix(e.name, "esme-") + ".ndjson"))
+		if err != nil {
+			continue
+		}
+		for i := range lines {
+			if m := &lines[i]; len(m.MessageID) == 27 && m.MessageID[0] == 's' {
+				if id = m.MessageID; len(m.Receipts) > 0 && m.Receipts[0].Channel == "carrier" {
+					return id
+				}
+			}
+		}
+	}
+	return id
+}
+
+// show runs the operator's first two commands and shows what they say.
+func (d *demo) show(ctx context.Context, id string) {
+	commands := [][]string{{"status", "--socket", d.socket}}
+	if id != "" {
+		commands = append(commands, []string{"trace", id, "--socket", d.socket})
+	}
+	for _, args := range commands {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		out, err := exec.CommandContext(ctx, d.o.Shunt, args...).CombinedOutput()
+		cancel()
+		d.say("\n$ shunt %s\n%s", strings.Join(args, " "), strings.TrimRight(string(out), "\n"))
+		if err != nil {
+			d.say("(%v)", err)
+		}
+	}
+}
+
+// shutDown ends everything in the order in which nothing is cut off.
+func (d *demo) shutDown() error {
+	var errs []error
+	for _, p := range append(d.esmes, d.handset, d.gateway, d.smsc, d.apns, d.fcm) {
+		if p == nil {
+			continue
+		}
+		if strings.HasPrefix(p.name, "esme-") && p.ended() {
+			continue // its error is known
+		}
+		errs = append(errs, p.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// reckon reconciles the books and prints the table.
+func (d *demo) reckon(elapsed time.Duration, id string) error {
+	var paths []string
+	for _, e := range d.esmes {
+		paths = append(paths, d.path(strings.TrimPrefix(e.name, "esme-")+".ndjson"))
+	}
+	b, err := books.Load(d.path("smsc.ndjson"), d.path("handset.ndjson"), paths...)
+	if err != nil {
+		return err
+	}
+	r := books.Reconcile(b, books.Options{Own: "shunt", ForwardedIDs: true})
+	if err := books.WriteFile(d.path("report.json"), r); err != nil {
+		return err
+	}
+	d.say("")
+	table(d.o.Out, r)
+	for _, e := range d.esmes {
+		var sum esme.Summary
+		if json.Unmarshal(e.stdout.Bytes(), &sum) == nil {
+			d.say("%-5s %-8s %6d messages at %.0f/s, submit to response p50 %.1f ms, p99 %.1f ms",
+				sum.SystemID, sum.Client, sum.Submitted, sum.Rate, sum.Latency.P50, sum.Latency.P99)
+		}
+	}
+	d.say("\n%s", r.Summary())
+	d.say("It took %.1f s from the first process to the last outcome.", elapsed.Seconds())
+	for _, f := range r.Faults {
+		d.say("  fault: %s", f)
+	}
+	if r.Messages != d.o.Messages {
+		return fmt.Errorf("%d of %d messages were sent", r.Messages, d.o.Messages)
+	}
+	if !r.OK() {
+		return errFault
+	}
+	if !d.o.Keep {
+		d.say("\nTo look around, run the demo with --keep --dir %s and then, while it runs:", d.dir)
+		d.hints(id)
+	}
+	return nil
+}
+
+func (d *demo) hints(id string) {
+	if id == "" {
+		id = "ID"
+	}
+	d.say("  %s status --socket %s", d.o.Shunt, d.socket)
+	d.say("  %s trace %s --socket %s", d.o.Shunt, id, d.socket)
+	d.say("  %s divert off --socket %s", d.o.Shunt, d.socket)
+}
+
+// tail shows the end of the gateway's log.
+func (d *demo) tail() {
+	b, err := os.ReadFile(d.path("shunt.log"))
+	if err != nil {
+		return
+	}
+	lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+	for _, l := range lines[max(0, len(lines)-8):] {
+		d.say("  shunt: %s", l)
+	}
+}
