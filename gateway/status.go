@@ -27,9 +27,6 @@ func (e *endedBinds) add(b *upstream.Bind) {
 	}
 }
 
-// Divert switch for the control socket.
-var _ noc.Gateway = (*control)(nil)
-
 // control is the gateway as its operators see it.
 type control struct{ g *Gateway }
 
@@ -73,12 +70,23 @@ func (c *control) Status() noc.Status {
 		s.Binds.Upstream++
 	}
 	if g.own != nil {
-		o := g.own.State()
-		s.Own = append(s.Own, noc.OwnBind{
-			SMSC: o.SMSC, State: fmt.Sprintf("%d of %d bound", o.Bound, o.Want), LastError: o.LastError, Window: o.Window,
-		})
+		s.Own = append(s.Own, ownBind(g.own.State()))
 	}
 	return s
+}
+
+// ownBind says how much of a pool is up; the last error only while not all is.
+func ownBind(o upstream.OwnState) noc.OwnBind {
+	b := noc.OwnBind{SMSC: o.SMSC, State: "bound", LastError: o.LastError, Window: o.Window}
+	switch {
+	case o.Bound == 0:
+		b.State = "unbound"
+	case o.Bound < o.Want:
+		b.State = fmt.Sprintf("%d of %d bound", o.Bound, o.Want)
+	default:
+		b.LastError = ""
+	}
+	return b
 }
 
 // failOpen are the reasons why nothing is diverted at the moment.

@@ -36,6 +36,9 @@ func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (
 	defer stop()
 	resp, err := s.bind(id, b)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", err, ctx.Err())
+		}
 		s.Close(err)
 		return nil, resp, err
 	}
@@ -77,7 +80,10 @@ func (s *Session) Unbind(timeout time.Duration) {
 		timer.Stop()
 		s.Finish()
 	})
-	if err != nil {
+	switch {
+	case err == ErrWindowFull: // the peer's close or the timer ends it
+		s.sendUnslotted(pdu.Unbind)
+	case err != nil:
 		timer.Stop()
 		s.Close(ErrUnbound)
 	}

@@ -81,10 +81,11 @@ type Session struct {
 	reading     atomic.Bool     // the reader waits for the peer, and not for room elsewhere
 	lastRead    atomic.Int64    // monotonic nanoseconds since start
 	start       time.Time
-	closeOnce   sync.Once
+	closing     atomic.Bool // Close has begun
 	done        chan struct{}
-	marks       expiryMarks // the writer goroutine's own, under out.mu
-	linkPending bool        // an enquire_link is out; the writer goroutine's own
+	marks       expiryMarks   // the writer goroutine's own, under out.mu
+	linkPending bool          // an enquire_link is out; the writer goroutine's own
+	linkSeq     atomic.Uint32 // its sequence_number, 0 once it is answered
 
 	Stats Stats
 }
@@ -108,7 +109,7 @@ func NewSession(conn net.Conn, cfg Config) *Session {
 		cfg: cfg, conn: conn, win: newWindow(cfg.Window),
 		in: make([]byte, firstBuffer), start: time.Now(), done: make(chan struct{}),
 	}
-	s.out.init(conn, cfg.WriteStall)
+	s.out.init(conn, cfg.WriteStall, &s.Stats.PDUsOut)
 	go s.write()
 	return s
 }
@@ -137,6 +138,7 @@ func (s *Session) Err() error {
 func (s *Session) SetSequence(n uint32) {
 	s.out.mu.Lock()
 	s.win.last = n & pdu.MaxSequence
+	s.marks = expiryMarks{} // they were of other numbers
 	s.out.mu.Unlock()
 }
 
@@ -159,6 +161,7 @@ func (s *Session) Forward(p pdu.PDU) error {
 	at := len(w.buf)
 	w.buf = append(w.buf, p...)
 	pdu.PDU(w.buf[at:]).SetSeq(seq)
+	w.pdus++
 	w.mu.Unlock()
 	return nil
 }
@@ -200,6 +203,7 @@ func (s *Session) appendLocked(p pdu.PDU) error {
 	err := w.err
 	if err == nil {
 		w.buf = append(w.buf, p...)
+		w.pdus++
 	}
 	w.mu.Unlock()
 	return err
@@ -209,22 +213,20 @@ func (s *Session) appendLocked(p pdu.PDU) error {
 func (s *Session) Notify(p pdu.PDU) error {
 	w := &s.out
 	w.mu.Lock()
-	for w.err == nil && (len(w.buf) >= maxPending || s.win.full()) {
+	for w.err == nil && len(w.buf) >= maxPending {
 		s.waitRoom()
 	}
 	if w.err == nil {
-		seq := s.win.reserve(p.Seq(), true)
-		p.SetSeq(seq)
-		s.win.release(seq)
+		p.SetSeq(s.win.skip())
 	}
 	return s.appendLocked(p)
 }
 
 // Call sends a request of this side's own, under a sequence_number that it
-// writes into p, and wakes the writer. done is called once: with the response,
-// on the reader's goroutine and valid until it returns, or with ErrTimeout or
-// the session's error. A full window is ErrWindowFull at once: done is then not
-// called.
+// writes into p, and wakes the writer. done is called once and must not block:
+// with the response, on the reader's goroutine and valid until it returns; with
+// ErrTimeout, on the writer's; or with the session's error, on that of Close. A
+// full window is ErrWindowFull at once: done is then not called.
 func (s *Session) Call(p pdu.PDU, done func(p pdu.PDU, err error)) error {
 	w := &s.out
 	w.mu.Lock()
@@ -242,6 +244,7 @@ func (s *Session) Call(p pdu.PDU, done func(p pdu.PDU, err error)) error {
 	s.calls[seq] = call{deadline: time.Now().Add(s.cfg.Response), done: done} // record, then write
 	p.SetSeq(seq)
 	w.buf = append(w.buf, p...)
+	w.pdus++
 	w.signal()
 	return nil
 }
@@ -257,23 +260,27 @@ func (s *Session) Finish() {
 	s.out.signal()
 }
 
-// Close ends the session at once; every call gets err.
+// Close ends the session at once; every call gets the error that the session
+// ended with, which is err unless it had failed before. It may be called from
+// anywhere, a call's done included, and does nothing the second time.
 func (s *Session) Close(err error) {
 	if err == nil {
 		err = ErrClosed
 	}
-	s.closeOnce.Do(func() {
-		s.out.fail(err)
-		_ = s.conn.Close()
-		s.out.mu.Lock()
-		calls := s.calls
-		s.calls = nil
-		s.out.mu.Unlock()
-		for _, c := range calls {
-			c.done(nil, err)
-		}
-		close(s.done)
-	})
+	s.out.fail(err)
+	if !s.closing.CompareAndSwap(false, true) {
+		return
+	}
+	_ = s.conn.Close()
+	s.out.mu.Lock()
+	err = s.out.err
+	calls := s.calls
+	s.calls = nil
+	s.out.mu.Unlock()
+	for _, c := range calls {
+		c.done(nil, err)
+	}
+	close(s.done)
 }
 
 // ReadPDU reads one PDU, for the exchange before Serve, within timeout.
@@ -295,11 +302,16 @@ func (s *Session) ReadPDU(timeout time.Duration) (pdu.PDU, error) {
 	}
 }
 
-// next cuts the next whole PDU out of what was read; nil when there is none.
+// next cuts the next whole PDU out of what was read; nil when there is none. Of
+// a PDU that is too large it waits for the header, to answer its
+// sequence_number.
 func (s *Session) next() (pdu.PDU, error) {
 	b := s.in[s.inOff:s.inLen]
 	n, err := pdu.Frame(b, s.cfg.MaxPDU)
 	if err != nil {
+		if len(b) < pdu.HeaderLen && pdu.PDU(b).Len() >= pdu.HeaderLen {
+			return nil, nil
+		}
 		s.nackLength(b)
 		return nil, err
 	}
@@ -318,6 +330,7 @@ func (s *Session) nackLength(b []byte) {
 		seq = pdu.PDU(b).Seq()
 	}
 	_ = s.Send(pdu.AppendHeader(nil, pdu.GenericNack, pdu.RINVCMDLEN, seq))
+	s.Flush()
 }
 
 // fill reads once, behind what is there; the buffer grows with the peer's
@@ -327,13 +340,9 @@ func (s *Session) fill() error {
 		s.inLen = copy(s.in, s.in[s.inOff:s.inLen])
 		s.inOff = 0
 	}
-	if s.inLen == len(s.in) || s.inLen >= 4 && int(pdu.PDU(s.in).Len()) > len(s.in) {
-		grown := min(2*len(s.in), 64<<10)
-		if s.inLen >= 4 {
-			grown = max(grown, min(int(pdu.PDU(s.in).Len()), s.cfg.MaxPDU))
-		}
-		if grown > len(s.in) {
-			bigger := make([]byte, grown)
+	if s.inLen >= 4 {
+		if need := pdu.PDU(s.in).Len(); need > uint32(len(s.in)) && need <= uint32(s.cfg.MaxPDU) {
+			bigger := make([]byte, max(int(need), min(2*len(s.in), 64<<10)))
 			copy(bigger, s.in[:s.inLen])
 			s.in = bigger
 		}
@@ -364,6 +373,7 @@ func (s *Session) Serve(h Handler) error {
 		return err
 	}
 	s.Close(err)
+	<-s.done
 	return s.Err()
 }
 
@@ -373,6 +383,7 @@ func (s *Session) serve(h Handler) error {
 		for {
 			p, err := s.next()
 			if err != nil {
+				s.Stats.PDUsIn.Add(n)
 				h.HandleBatch()
 				return err
 			}
@@ -404,6 +415,7 @@ func (s *Session) handle(h Handler, p pdu.PDU) {
 	switch id := p.ID(); {
 	case id == pdu.EnquireLink:
 		_ = s.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, p.Seq()))
+		s.out.signal() // a PDU behind it may be held back by another session
 	case id.IsResponse():
 		s.handleResponse(h, p)
 	default:
@@ -426,6 +438,7 @@ func (s *Session) handleResponse(h Handler, p pdu.PDU) {
 		if found {
 			c.done(p, nil)
 		}
+	case seq != 0 && s.linkSeq.CompareAndSwap(seq, 0): // an answer of any kind is a sign of life
 	case p.ID() == pdu.GenericNack:
 		h.HandleResponse(p)
 	default:

@@ -43,11 +43,14 @@ func (s *Session) keep(now time.Time) {
 	var late []call
 	s.out.mu.Lock()
 	for seq, c := range s.calls {
-		if now.After(c.deadline) {
+		if !now.Before(c.deadline) {
 			late = append(late, c)
 			delete(s.calls, seq)
 			s.win.release(seq)
 		}
+	}
+	if len(late) > 0 {
+		s.out.room.Broadcast()
 	}
 	s.marks.add(now, s.win.last, s.cfg.Response)
 	if s.win.full() {
@@ -77,11 +80,24 @@ func (s *Session) keepLink(now time.Time) {
 		s.linkPending = false
 	case !s.linkPending:
 		s.linkPending = true
-		err := s.Call(pdu.AppendHeader(nil, pdu.EnquireLink, pdu.ROK, 0), func(pdu.PDU, error) {})
-		if err == ErrWindowFull {
-			s.linkPending = false
-		}
-	case silent > s.cfg.EnquireLink+s.cfg.Response:
+		s.linkSeq.Store(s.sendUnslotted(pdu.EnquireLink))
+	case silent >= s.cfg.EnquireLink+s.cfg.Response:
 		s.Close(ErrSilent)
 	}
+}
+
+// sendUnslotted sends a request that is only a header and returns its
+// sequence_number. It takes no slot of the window: a peer that lets the window
+// fill up is the very one to be asked whether it lives, or told good-bye.
+func (s *Session) sendUnslotted(id pdu.ID) uint32 {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.out.err != nil {
+		return 0
+	}
+	seq := s.win.skip()
+	s.out.buf = pdu.AppendHeader(s.out.buf, id, pdu.ROK, seq)
+	s.out.pdus++
+	s.out.signal()
+	return seq
 }

@@ -63,6 +63,20 @@ func (w *window) reserve(orig uint32, own bool) uint32 {
 	}
 }
 
+// skip takes a sequence_number that no answer is awaited under, without a slot
+// and therefore even when the window is full.
+func (w *window) skip() uint32 {
+	for {
+		w.last++
+		if w.last > pdu.MaxSequence {
+			w.last = 1
+		}
+		if uint32(w.slots[w.last&w.mask].Load()>>32)&pdu.MaxSequence != w.last {
+			return w.last
+		}
+	}
+}
+
 // release takes the request of that sequence_number out of the window. ok is
 // false for one that is not outstanding.
 func (w *window) release(seq uint32) (orig uint32, own, ok bool) {

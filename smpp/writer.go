@@ -1,8 +1,11 @@
 package smpp
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,11 +23,14 @@ type writer struct {
 	room    sync.Cond // signalled when buf was taken, when the window got room, when closed
 	buf     []byte    // appended, not yet taken by a write
 	spare   []byte    // the other half of the double buffer
-	rest    []byte    // taken by a flush, not yet written: the writer goroutine's next
+	rest    []byte    // taken by a flush, not wholly written: the writer goroutine's next
+	restOff int       // of rest, written already
+	pdus    uint64    // appended so far
 	busy    bool      // a write is under way or rest is waiting
 	closing bool      // close once everything is written
 	err     error     // set once: the session is closed
 	wake    chan struct{}
+	out     *atomic.Uint64 // PDUs taken by a write so far
 
 	try    func(fd uintptr) bool // made once, so that a flush does not allocate
 	tryBuf []byte
@@ -36,10 +42,11 @@ const (
 	maxPending  = 1 << 20   // octets that wait for a slow reader before Forward and Send block
 	keepBuffer  = 128 << 10 // a larger write buffer is not kept
 	firstBuffer = 4 << 10
+	writePiece  = 64 << 10 // of a blocking write: each piece has its own deadline
 )
 
-func (w *writer) init(conn net.Conn, stall time.Duration) {
-	w.conn, w.stall = conn, stall
+func (w *writer) init(conn net.Conn, stall time.Duration, out *atomic.Uint64) {
+	w.conn, w.stall, w.out = conn, stall, out
 	w.room.L = &w.mu
 	w.wake = make(chan struct{}, 1)
 	if sc, ok := conn.(syscall.Conn); ok {
@@ -81,7 +88,7 @@ func (w *writer) flush() {
 			return
 		}
 		if n < len(b) {
-			w.rest = b[n:]
+			w.rest, w.restOff = b, n
 			w.mu.Unlock()
 			w.signal()
 			return
@@ -100,6 +107,7 @@ func (w *writer) flush() {
 func (w *writer) take() []byte {
 	b := w.buf
 	w.buf, w.spare = w.spare[:0], nil
+	w.out.Store(w.pdus)
 	w.room.Broadcast()
 	return b
 }
@@ -128,10 +136,11 @@ func (w *writer) drain() (done bool, err error) {
 			w.mu.Unlock()
 			return true, nil
 		}
-		b := w.rest
+		b, off := w.rest, 0
 		switch {
 		case b != nil:
-			w.rest = nil
+			off = w.restOff
+			w.rest, w.restOff = nil, 0
 		case w.busy: // a flush is writing on another goroutine and comes back
 			w.mu.Unlock()
 			return false, nil
@@ -144,13 +153,7 @@ func (w *writer) drain() (done bool, err error) {
 			return done, nil
 		}
 		w.mu.Unlock()
-		if w.stall > 0 {
-			_ = w.conn.SetWriteDeadline(time.Now().Add(w.stall))
-		}
-		_, err := w.conn.Write(b)
-		if w.stall > 0 {
-			_ = w.conn.SetWriteDeadline(time.Time{})
-		}
+		err := w.writeAll(b[off:])
 		w.mu.Lock()
 		w.busy = false
 		if err != nil {
@@ -159,6 +162,20 @@ func (w *writer) drain() (done bool, err error) {
 		}
 		w.give(b)
 	}
+}
+
+// writeAll writes b, and gives up when the peer took nothing for the stall
+// time: it may read as slowly as it likes.
+func (w *writer) writeAll(b []byte) error {
+	for len(b) > 0 {
+		_ = w.conn.SetWriteDeadline(time.Now().Add(w.stall))
+		n, err := w.conn.Write(b[:min(len(b), writePiece)])
+		b = b[n:]
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+	}
+	return w.conn.SetWriteDeadline(time.Time{})
 }
 
 // fail marks the session closed; everybody who waits for room returns.

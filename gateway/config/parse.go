@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -65,7 +66,9 @@ func (l *loader) listen(file *section, c *Config) {
 	seen := unique{}
 	for _, s := range sections {
 		a := must(s, "addr", `an address such as "0.0.0.0:2775"`, str(listenAddr))
-		seen.check(s, "addr", a)
+		if !strings.HasSuffix(a, ":0") { // each of these gets a port of its own
+			seen.check(s, "addr", a)
+		}
 		s.refuse("tls")
 		s.close()
 		c.Listen = append(c.Listen, Listen{a})

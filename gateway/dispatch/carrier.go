@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,20 +42,21 @@ type sms struct {
 }
 
 const (
-	submitters  = 4 // they build PDUs: the window, not they, bounds what is under way
-	lostRest    = time.Second
+	submitters  = 4           // they build PDUs: the window, not they, bounds what is under way
+	writeRest   = time.Second // after the spool could not write
 	firstRetry  = time.Second
 	longestWait = 30 * time.Second
 )
 
 // again schedules the next attempt of a fallback whose last one failed for
-// now, or whose fate is unknown. What is not sent when validity ends expires.
+// now, or whose fate is unknown: each time twice as late. What is not sent when
+// validity ends expires.
 func (d *Dispatcher) again(r spool.Record) {
-	wait := lostRest
 	if r.State == msg.Fallback {
 		d.Counters.Retried.Add(1)
-		wait = min(firstRetry<<min(max(int(r.SMSAttempts)-1, 0), 8), longestWait)
 	}
+	tries := int(r.SMSAttempts) + int(r.Resubmits)
+	wait := min(firstRetry<<min(max(tries-1, 0), 8), longestWait)
 	s := sms{id: r.ID, unknown: r.State == msg.SMSUnknown}
 	time.AfterFunc(wait, func() { d.fallback.add(s) })
 }
@@ -78,6 +80,9 @@ func (d *Dispatcher) feedFallbacks(ctx context.Context) {
 		d.o.Spool.Post(spool.Event{ID: s.id, Kind: kind}, func(res spool.Result) {
 			if res.Err != nil || res.Replay { // expired or answered meanwhile
 				d.o.Carrier.Release()
+				if unwritten(res.Err) {
+					time.AfterFunc(writeRest, func() { d.fallback.add(s) })
+				}
 				return
 			}
 			// Not on the committer's goroutine: it must not wait for a submitter.
@@ -86,20 +91,38 @@ func (d *Dispatcher) feedFallbacks(ctx context.Context) {
 	}
 }
 
-// hand passes a begun SMS to a submitter. At a stop it stays begun, and the
-// next start finds it.
+// unwritten tells that the spool could not write an event, so that it is to be
+// posted again: it neither refused it nor is it closed.
+func unwritten(err error) bool {
+	return err != nil && !errors.Is(err, spool.ErrRefused) && !errors.Is(err, spool.ErrSuperseded) &&
+		!errors.Is(err, spool.ErrNotFound) && !errors.Is(err, spool.ErrClosed)
+}
+
+// post posts what became of an SMS until the spool has it: no timer runs while
+// an SMS is under way. It ends at the latest with the spool, and the next start
+// takes the SMS for one of unknown fate.
+func (d *Dispatcher) post(e spool.Event) {
+	d.o.Spool.Post(e, func(res spool.Result) {
+		if unwritten(res.Err) {
+			time.AfterFunc(writeRest, func() { d.post(e) })
+		}
+	})
+}
+
+// hand passes a begun SMS to a submitter. At a stop it was certainly not sent,
+// and the next start sends it.
 func (d *Dispatcher) hand(ctx context.Context, s sms) {
 	select {
 	case d.submit <- s:
 	case <-ctx.Done():
 		d.o.Carrier.Release()
-		d.o.Spool.Post(spool.Event{ID: s.id, Kind: msg.EvSMSTemporary, Reason: msg.ReasonRestart}, nil)
+		d.post(spool.Event{ID: s.id, Kind: msg.EvSMSTemporary, Reason: msg.ReasonRestart})
 	}
 }
 
 // waitThrottle lets a throttled SMSC rest.
 func (d *Dispatcher) waitThrottle(ctx context.Context) bool {
-	wait := time.Until(time.Unix(0, d.throttledUntil.Load()))
+	wait := time.Unix(0, d.throttledUntil.Load()).Sub(d.o.Now())
 	if wait <= 0 {
 		return ctx.Err() == nil
 	}
@@ -133,7 +156,7 @@ func (d *Dispatcher) submitOne(s sms) {
 	if err != nil {
 		d.o.Log.Error("fallback cannot be built", "msg_id", s.id.String(), "error", err)
 		d.o.Carrier.Release()
-		d.o.Spool.Post(spool.Event{ID: s.id, Kind: msg.EvSMSPermanent, Reason: msg.ReasonUndecodable}, nil)
+		d.post(spool.Event{ID: s.id, Kind: msg.EvSMSPermanent, Reason: msg.ReasonUndecodable})
 		return
 	}
 	if s.unknown {
@@ -152,7 +175,7 @@ func (d *Dispatcher) submitted(s sms, res Submitted) {
 		e.Kind, e.Reason = msg.EvSMSTemporary, msg.ReasonLinkLost
 	case res.Err != nil:
 		e.Kind, e.Reason = msg.EvSMSLost, msg.ReasonLinkLost
-		if res.Err == smpp.ErrTimeout {
+		if errors.Is(res.Err, smpp.ErrTimeout) {
 			e.Reason = msg.ReasonTimeout
 		}
 	case res.Status == pdu.ROK:
@@ -164,7 +187,7 @@ func (d *Dispatcher) submitted(s sms, res Submitted) {
 		e.Kind, e.Reason, e.Detail = msg.EvSMSPermanent, msg.ReasonStatus, res.Status.String()
 		e.SMSErr = smpp.StatErr(smpp.StateUndeliverable, fmt.Sprintf("%03X", uint32(res.Status)&0xFFF))
 	}
-	d.o.Spool.Post(e, nil)
+	d.post(e)
 }
 
 // throttleRest is how long all fallbacks rest after a temporary status.
@@ -172,7 +195,8 @@ const throttleRest = 100 * time.Millisecond
 
 // fallbackPDU is the submit_sm as it came, but for the sequence_number, a
 // final receipt asked for, since Shunt must know the outcome, and what remains
-// of a relative validity_period.
+// of a relative validity_period, at least a second: zero would be no validity or
+// the SMSC's own, as the SMSC likes.
 func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
 	var sm pdu.SM
 	if err := sm.Decode(m.PDU); err != nil {
@@ -180,7 +204,7 @@ func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
 	}
 	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x13 | 0x01
 	if n := len(sm.Validity); n == 16 && sm.Validity[n-1] == 'R' {
-		sm.Validity = []byte(pdu.RelativeTime(m.ExpiresAt.Sub(now)))
+		sm.Validity = []byte(pdu.RelativeTime(max(m.ExpiresAt.Sub(now), time.Second)))
 	}
 	return pdu.AppendSM(nil, pdu.SubmitSM, 0, &sm), nil
 }

@@ -202,6 +202,8 @@ func (q *queue[T]) next(ctx context.Context) (v T, ok bool) {
 		select {
 		case <-q.some:
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return v, false
 		}
 		q.mu.Lock()

@@ -36,7 +36,9 @@ func (d *Dispatcher) pushWorker(ctx context.Context, l *lane) {
 }
 
 // pushOne pushes to every device of the number that has the app. The devices
-// are read now and not at the decision: a token may have changed meanwhile.
+// are read now and not at the decision: a token may have changed meanwhile. An
+// attempt that is under way when ctx ends is finished, its sender bounds it;
+// none begins after that.
 func (d *Dispatcher) pushOne(ctx context.Context, l *lane, r spool.Record) {
 	if !d.o.Now().Before(r.ClaimBy) {
 		return // the claim timer has it
@@ -55,6 +57,10 @@ func (d *Dispatcher) pushOne(ctx context.Context, l *lane, r spool.Record) {
 	verdict := spool.Event{ID: r.ID, Kind: msg.EvPushDead}
 	unknown := false
 	for _, dev := range devices {
+		if ctx.Err() != nil {
+			unknown = true // the next start pushes to it
+			break
+		}
 		res := d.send(ctx, l, &r, dev)
 		switch res.Outcome {
 		case push.Accepted:
@@ -92,13 +98,14 @@ func (d *Dispatcher) devices(l *lane, r *spool.Record) ([]registry.Device, error
 
 // send makes one attempt, and a second one with the same collapse id when the
 // first had no answer.
-func (d *Dispatcher) send(ctx context.Context, l *lane, r *spool.Record, dev registry.Device) push.Result {
+func (d *Dispatcher) send(stop context.Context, l *lane, r *spool.Record, dev registry.Device) push.Result {
+	ctx := context.WithoutCancel(stop)
 	n := push.Notification{ID: r.ID.String(), From: r.From, Token: dev.Token, Sandbox: dev.Sandbox, Expires: r.ClaimBy}
 	var res push.Result
 	for range 2 {
 		res = l.app.Senders[dev.Platform].Send(ctx, n)
 		d.Counters.Pushes[int(res.Outcome)%numOutcomes].Add(1)
-		if res.Outcome != push.Unknown || !d.o.Now().Add(time.Second).Before(r.ClaimBy) {
+		if res.Outcome != push.Unknown || stop.Err() != nil || !d.o.Now().Add(time.Second).Before(r.ClaimBy) {
 			break
 		}
 	}

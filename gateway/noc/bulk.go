@@ -15,10 +15,15 @@ import (
 	"shunt/store/registry"
 )
 
-// Limits of a bulk.
+// bulkLimits bound a bulk.
+type bulkLimits struct {
+	octets int64
+	lines  int
+}
+
+var usualBulk = bulkLimits{octets: 256 << 20, lines: 1_000_000}
+
 const (
-	maxBulk       = 256 << 20 // octets
-	maxBulkLines  = 1_000_000
 	maxBulkLine   = 16 << 10 // octets
 	maxLineFaults = 10       // that an answer lists
 	bulkChunk     = 8_000    // lines handed to the registry at once
@@ -29,6 +34,7 @@ const (
 // the request's goroutine.
 type bulkRun struct {
 	file   *os.File
+	limits bulkLimits
 	lines  int // lines that are not blank
 	wrong  int
 	faults []LineFault
@@ -46,8 +52,8 @@ func (s *Server) putBulk(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b := &bulkRun{file: f}
-	body := &patient{w: w, r: http.MaxBytesReader(w, r.Body, maxBulk)}
+	b := &bulkRun{file: f, limits: s.limits}
+	body := &patient{w: w, r: http.MaxBytesReader(w, r.Body, s.limits.octets)}
 	if err := b.check(body); err != nil {
 		return nil, err
 	}
@@ -99,8 +105,8 @@ func (p *patient) Read(b []byte) (int, error) {
 func (b *bulkRun) check(body io.Reader) error {
 	out := bufio.NewWriterSize(b.file, 1<<20)
 	err := eachLine(io.TeeReader(body, out), func(n int, line []byte) error {
-		if b.lines++; b.lines > maxBulkLines {
-			return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "more than %d lines: send them in parts", maxBulkLines)
+		if b.lines++; b.lines > b.limits.lines {
+			return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "more than %d lines and nothing was put: send them in parts", b.limits.lines)
 		}
 		if _, err := bulkPut(line); err != nil {
 			if b.wrong++; len(b.faults) < maxLineFaults {
@@ -115,7 +121,7 @@ func (b *bulkRun) check(body io.Reader) error {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &tooLong):
-		return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "more than %d octets: send them in parts", maxBulk)
+		return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "more than %d octets and nothing was put: send them in parts", b.limits.octets)
 	case err != nil:
 		return problemf(http.StatusBadRequest, CodeInvalid, "the body breaks off after line %d and nothing was put: %v", b.lines, err)
 	}
@@ -157,7 +163,7 @@ func (b *bulkRun) put(ctx context.Context, reg Registry) (put int, err error) {
 // eachLine walks the lines that are not blank, with their numbers from 1.
 func eachLine(r io.Reader, do func(n int, line []byte) error) error {
 	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), maxBulkLine)
+	sc.Buffer(make([]byte, maxBulkLine), maxBulkLine) // the larger of the two is the limit
 	n := 0
 	for sc.Scan() {
 		n++

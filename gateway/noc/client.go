@@ -214,7 +214,7 @@ func (c *Client) unreached(err error) error {
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		text = "no permission: run this as root or as a member of the socket's group"
 	case errors.Is(err, context.DeadlineExceeded):
-		text = fmt.Sprintf("the gateway did not answer within %s: see its log, then try again", answerWithin)
+		text = "the gateway did not answer in time: see its log, then try again"
 	case errors.Is(err, context.Canceled):
 		text = "interrupted: whether the gateway carried it out is not known"
 	default:

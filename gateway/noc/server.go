@@ -38,6 +38,7 @@ type Server struct {
 	mux    *http.ServeMux
 	cursor cipher.Block  // seals the cursors of masked lists, for this run
 	bulk   chan struct{} // holds a token while a bulk runs: one at a time
+	limits bulkLimits
 }
 
 // Limits of a request.
@@ -55,7 +56,7 @@ func NewServer(o Options) *Server {
 	if err != nil {
 		panic(fmt.Sprintf("noc: %v", err)) // only for a key of another length
 	}
-	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1)}
+	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1), limits: usualBulk}
 	for pattern, h := range map[string]handler{
 		"GET /v1/status":               s.status,
 		"GET /v1/sessions":             s.sessions,

@@ -21,7 +21,7 @@ const (
 // neither took.
 func Channel(r *spool.Record) string {
 	switch {
-	case r.State == msg.Delivered || r.State == msg.Unknown && r.Device != "" && r.Peer == "":
+	case r.State == msg.Delivered || r.State == msg.Unknown && r.Device != "" && r.SMSAttempts == 0:
 		return ChannelApp
 	case r.Peer != "" || r.SMSAttempts > 0:
 		return ChannelCarrier
@@ -33,8 +33,11 @@ func Channel(r *spool.Record) string {
 // said of a fallback is passed on; what Shunt found out itself has err 000.
 func outcome(r *spool.Record) (smpp.MessageState, string) {
 	said, err := smpp.SplitStatErr(r.SMSErr)
-	if len(err) > 3 {
-		err = err[len(err)-3:]
+	switch n := len(err); { // three characters in Appendix B; SMSCs write one to four
+	case n > 3:
+		err = err[n-3:]
+	case n > 0:
+		err = "00"[n-1:] + err
 	}
 	switch r.State {
 	case msg.Delivered:

@@ -2,6 +2,7 @@ package receipt
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -53,10 +54,17 @@ type Deliverer struct {
 // line is the queue of one account, under Deliverer.mu.
 type line struct {
 	account  msg.Account
-	waiting  []spool.Record // oldest first
+	waiting  []queued // in the order of Add
+	added    uint64
 	inFlight int
 	dirty    bool
 	notUntil time.Time // the ESME asked for time
+}
+
+// queued is a receipt and its place among those of its account.
+type queued struct {
+	spool.Record
+	place uint64
 }
 
 // New makes a Deliverer; Run starts it.
@@ -78,7 +86,8 @@ func (d *Deliverer) Add(r spool.Record) {
 		l = &line{account: r.Account}
 		d.accounts[r.Account] = l
 	}
-	l.waiting = append(l.waiting, r)
+	l.added++
+	l.waiting = append(l.waiting, queued{r, l.added})
 	d.touch(l)
 	d.mu.Unlock()
 }
@@ -175,7 +184,10 @@ func (d *Deliverer) sendOne(l *line) bool {
 	m, err := d.o.Spool.Message(r.ID)
 	var p pdu.PDU
 	if err == nil {
-		p, err = Build(nil, &r, m.PDU, bind.InterfaceVersion())
+		p, err = Build(nil, &r.Record, m.PDU, bind.InterfaceVersion())
+	}
+	if errors.Is(err, spool.ErrClosed) { // the next start sends it
+		return false
 	}
 	if err != nil { // no receipt can ever be made of it
 		d.o.Log.Error("receipt cannot be built", "msg_id", r.ID.String(), "error", err)
@@ -200,23 +212,23 @@ func (d *Deliverer) pop(l *line, n int) {
 	d.mu.Unlock()
 }
 
-// putBack queues r again in its place by age; the account rests for a while.
-func (d *Deliverer) putBack(l *line, r spool.Record, rest time.Duration) {
+// putBack queues r again in its place; the account rests for a while.
+func (d *Deliverer) putBack(l *line, r queued, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.inFlight--
 	i := 0
-	for i < len(l.waiting) && l.waiting[i].Since.Before(r.Since) {
+	for i < len(l.waiting) && l.waiting[i].place < r.place {
 		i++
 	}
-	l.waiting = append(l.waiting[:i:i], append([]spool.Record{r}, l.waiting[i:]...)...)
+	l.waiting = append(l.waiting[:i:i], append([]queued{r}, l.waiting[i:]...)...)
 	if rest > 0 {
 		l.notUntil = d.o.Now().Add(rest)
 	}
 }
 
 // answered takes the ESME's deliver_sm_resp, or the reason why there is none.
-func (d *Deliverer) answered(l *line, r spool.Record, resp pdu.PDU, err error) {
+func (d *Deliverer) answered(l *line, r queued, resp pdu.PDU, err error) {
 	if err != nil {
 		d.Repeated.Add(1)
 		d.putBack(l, r, 0)
@@ -239,9 +251,7 @@ func (d *Deliverer) answered(l *line, r spool.Record, resp pdu.PDU, err error) {
 	}
 	d.mu.Lock()
 	l.inFlight--
-	if len(l.waiting) > 0 {
-		d.touch(l)
-	}
+	d.touch(l) // for the next one, or for Run to drop an idle line
 	d.mu.Unlock()
 	d.done(r.ID, reason, detail)
 }

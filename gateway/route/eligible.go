@@ -61,18 +61,24 @@ const (
 	tagMoreToSend       pdu.Tag = pdu.TagMoreMessagesToSend
 	tagMSMsgWait        pdu.Tag = 0x030C
 	tagNumberOfMessages pdu.Tag = 0x0304
+	tagDestTelematicsID pdu.Tag = 0x0008 // what protocol_id says elsewhere
+	tagPayloadType      pdu.Tag = 0x0019 // 0: WDP, the default
 )
 
 func tlvReason(t pdu.TLVs) msg.Reason {
-	for tag := range t.All() {
+	for tag, v := range t.All() {
 		switch tag {
 		case pdu.TagSARMsgRefNum, pdu.TagSARTotalSegments, pdu.TagSARSegmentSeqnum, tagMoreToSend:
 			return msg.ReasonLongMessage
 		case pdu.TagUSSDServiceOp, pdu.TagITSReplyType, pdu.TagITSSessionInfo:
 			return msg.ReasonUSSD
 		case pdu.TagSourcePort, pdu.TagDestinationPort, pdu.TagDestAddrSubunit, tagDestBearerType,
-			tagMSMsgWait, tagNumberOfMessages, pdu.TagDisplayTime:
+			tagMSMsgWait, tagNumberOfMessages, tagDestTelematicsID, pdu.TagDisplayTime:
 			return msg.ReasonTLV
+		case tagPayloadType, pdu.TagMSValidity:
+			if len(v) != 1 || v[0] != 0 { // WCMP; not to be stored
+				return msg.ReasonTLV
+			}
 		}
 	}
 	return msg.NoReason

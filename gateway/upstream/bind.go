@@ -143,8 +143,14 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 	passRequest(b.up, p)
 }
 
-func (r *downReader) HandleResponse(p pdu.PDU) { passResponse((*Bind)(r), r.up, p) }
-func (r *downReader) HandleBatch()             { r.up.Flush() }
+func (r *downReader) HandleResponse(p pdu.PDU) {
+	if p.ID() == pdu.UnbindResp {
+		r.pending.wait(unbindWait) // the same where the SMSC ends the session
+	}
+	passResponse((*Bind)(r), r.up, p)
+}
+
+func (r *downReader) HandleBatch() { r.up.Flush() }
 
 // upReader handles what the SMSC sends.
 type upReader Bind

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,12 +42,12 @@ type OwnOptions struct {
 // Own is the pool of Shunt's own binds to one SMSC, on which fallbacks go out
 // and their receipts come in.
 type Own struct {
-	o     OwnOptions
-	slots chan struct{} // one for every submit that may be outstanding
+	o OwnOptions
 
 	mu      sync.Mutex
 	up      []*ownSession // bound and transmitting
-	ready   chan struct{} // closed while up is not empty
+	taken   int           // submits that may be outstanding: acquired and not yet ended
+	room    chan struct{} // closed when there may be room; nil: nobody waits
 	next    uint
 	lastErr string
 
@@ -55,14 +56,19 @@ type Own struct {
 
 type ownSession struct {
 	*smpp.Session
-	own *Own
+	own         *Own
+	outstanding int // submits, under own.mu
 }
+
+// linkRoom is the part of a session's window that no submit takes: for an
+// enquire_link and the unbind, which a window full of submits would keep out.
+const linkRoom = 2
 
 // NewOwn makes the pool; Run binds.
 func NewOwn(o OwnOptions) *Own {
 	o.Sessions, o.Window = max(o.Sessions, 1), max(o.Window, 1)
-	o.SMPP.Window = o.Window
-	return &Own{o: o, slots: make(chan struct{}, o.Sessions*o.Window), ready: make(chan struct{})}
+	o.SMPP.Window = o.Window + linkRoom
+	return &Own{o: o}
 }
 
 // SMSC is the name of the SMSC.
@@ -132,22 +138,20 @@ func (w *Own) add(s *ownSession) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.up = append(w.up, s)
-	if len(w.up) == 1 {
-		close(w.ready)
-	}
+	w.wake()
 }
 
 func (w *Own) remove(s *ownSession) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, o := range w.up {
-		if o == s {
-			w.up = append(w.up[:i], w.up[i+1:]...)
-			if len(w.up) == 0 {
-				w.ready = make(chan struct{})
-			}
-			return
-		}
+	w.up = slices.DeleteFunc(w.up, func(o *ownSession) bool { return o == s })
+}
+
+// wake lets those who wait for room look again; the caller holds mu.
+func (w *Own) wake() {
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
 	}
 }
 
@@ -161,7 +165,7 @@ type OwnState struct {
 func (w *Own) State() OwnState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return OwnState{SMSC: w.o.SMSC, LastError: w.lastErr, Bound: len(w.up), Want: w.o.Sessions, Window: len(w.slots)}
+	return OwnState{SMSC: w.o.SMSC, LastError: w.lastErr, Bound: len(w.up), Want: w.o.Sessions, Window: w.taken}
 }
 
 // Ready tells whether a submit can be sent now.
@@ -171,28 +175,57 @@ func (w *Own) Ready() bool {
 	return len(w.up) > 0
 }
 
-// Acquire waits until a bind is up and the window has room, and takes the
+// Acquire waits until a bind that is up has room in its window, and takes the
 // room: Submit or Release gives it back.
 func (w *Own) Acquire(ctx context.Context) error {
-	select {
-	case w.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	w.mu.Lock()
-	ready := w.ready
-	w.mu.Unlock()
-	select {
-	case <-ready:
-		return nil
-	case <-ctx.Done():
-		w.Release()
-		return ctx.Err()
+	for {
+		w.mu.Lock()
+		if w.taken < len(w.up)*w.o.Window {
+			w.taken++
+			w.mu.Unlock()
+			return nil
+		}
+		if w.room == nil {
+			w.room = make(chan struct{})
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
 // Release gives back what Acquire took.
-func (w *Own) Release() { <-w.slots }
+func (w *Own) Release() { w.ended(nil) }
+
+// ended gives back what Acquire took, and s's part of it where there is one.
+func (w *Own) ended(s *ownSession) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.taken--
+	if s != nil {
+		s.outstanding--
+	}
+	w.wake()
+}
+
+// pick takes room on the next bind that has it; nil when none has.
+func (w *Own) pick() *ownSession {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next++
+	for i := range w.up {
+		s := w.up[(w.next+uint(i))%uint(len(w.up))]
+		if s.outstanding < w.o.Window {
+			s.outstanding++
+			return s
+		}
+	}
+	return nil
+}
 
 // Result is the end of a Submit.
 type Result struct {
@@ -202,29 +235,33 @@ type Result struct {
 	Err       error      // no response: with Sent, the outcome is unknown
 }
 
-var errNoBind = errors.New("no bind of our own is up")
+var errNoBind = errors.New("no bind of our own is up and has room")
 
 // Submit sends a submit_sm after an Acquire, and releases that. done is called
 // once, possibly before Submit returns.
 func (w *Own) Submit(p pdu.PDU, done func(Result)) {
-	finish := func(r Result) {
-		w.Release()
-		done(r)
-	}
-	w.mu.Lock()
-	up := append([]*ownSession(nil), w.up...)
-	w.next++
-	first := w.next
-	w.mu.Unlock()
-	err := errNoBind
-	for i := range up {
-		s := up[(first+uint(i))%uint(len(up))]
-		err = s.Call(p, func(resp pdu.PDU, err error) { finish(w.result(resp, err)) })
-		if err == nil {
+	for {
+		s := w.pick()
+		if s == nil {
+			w.Release()
+			done(Result{Err: errNoBind})
 			return
 		}
+		err := s.Call(p, func(resp pdu.PDU, err error) {
+			r := w.result(resp, err)
+			w.ended(s)
+			done(r)
+		})
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, smpp.ErrWindowFull): // of enquire_links that nobody answers
+			w.ended(s)
+			done(Result{Err: err})
+			return
+		}
+		w.remove(s) // it has ended, and its reader is about to find that out
 	}
-	finish(Result{Err: err})
 }
 
 func (w *Own) result(resp pdu.PDU, err error) Result {

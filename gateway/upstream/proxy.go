@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,10 +99,11 @@ func (x *Proxy) serveConn(ctx context.Context, conn net.Conn) {
 }
 
 // handshake reads until a bind that the SMSC accepts, or until the ESME has
-// used up its time. A refused ESME may try again, as far as its SMSC lets it.
+// used up its time, which nothing but a bind prolongs. A refused ESME may try
+// again, as far as its SMSC lets it.
 func (x *Proxy) handshake(ctx context.Context, down *smpp.Session) (*Bind, error) {
-	for {
-		p, err := down.ReadPDU(x.SessionInit)
+	for deadline := time.Now().Add(x.SessionInit); ; {
+		p, err := down.ReadPDU(time.Until(deadline))
 		if err != nil {
 			return nil, fmt.Errorf("waiting for a bind: %w", err)
 		}
@@ -115,12 +117,13 @@ func (x *Proxy) handshake(ctx context.Context, down *smpp.Session) (*Bind, error
 				return b, nil
 			}
 			x.Log.Info("bind refused by the SMSC", "peer", down.RemoteAddr().String(), "status", status.String())
+			deadline = time.Now().Add(x.SessionInit)
 		case id == pdu.EnquireLink:
 			_ = down.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, p.Seq()))
 		case id == pdu.Unbind:
 			_ = down.Send(pdu.AppendHeader(nil, pdu.UnbindResp, pdu.ROK, p.Seq()))
 			return nil, io.EOF
-		case !id.IsResponse(): // not in this state (§2.3)
+		case id.Answered(): // not in this state (§2.3)
 			_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RINVBNDSTS, p.Seq()))
 		}
 		down.Flush()
@@ -139,7 +142,9 @@ func (x *Proxy) bind(ctx context.Context, down *smpp.Session, p pdu.PDU) (b *Bin
 		down.Flush()
 		return nil, 0, fmt.Errorf("SMSC %s: %w", x.Upstream, err)
 	}
+	stop := context.AfterFunc(ctx, func() { up.Close(context.Canceled) }) // a stop does not wait for a slow SMSC
 	resp, err := x.exchange(up, p)
+	stop()
 	if err != nil {
 		up.Close(err)
 		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
@@ -165,8 +170,12 @@ func (x *Proxy) bind(ctx context.Context, down *smpp.Session, p pdu.PDU) (b *Bin
 	return b, status, nil
 }
 
-// dialTimeout bounds the connection to the SMSC; an ESME waits behind it.
-const dialTimeout = 10 * time.Second
+// dialTimeout bounds the connection to the SMSC, and bindTimeout its answer to a
+// bind where the configuration does not: an ESME waits behind them.
+const (
+	dialTimeout = 10 * time.Second
+	bindTimeout = 60 * time.Second
+)
 
 func (x *Proxy) dial(ctx context.Context) (*smpp.Session, error) {
 	d := net.Dialer{Timeout: dialTimeout}
@@ -184,7 +193,7 @@ func (x *Proxy) exchange(up *smpp.Session, p pdu.PDU) (pdu.PDU, error) {
 		return nil, err
 	}
 	up.Flush()
-	for deadline := time.Now().Add(x.SMPP.Response); ; {
+	for deadline := time.Now().Add(cmp.Or(x.SMPP.Response, bindTimeout)); ; {
 		resp, err := up.ReadPDU(time.Until(deadline))
 		if err != nil {
 			return nil, fmt.Errorf("no answer to the bind: %w", err)

@@ -143,7 +143,7 @@ func (d *decoder) cString(field string, max int) []byte {
 	if d.err != nil {
 		return nil
 	}
-	b := d.b[d.off:]
+	b := d.b[min(d.off, len(d.b)):] // a PDU that is cut within its header has no body
 	if len(b) > max {
 		b = b[:max]
 	}

@@ -108,7 +108,7 @@ func TestAgainstModel(t *testing.T) {
 				}
 			},
 			"reopen": func(t *rapid.T) {
-				if rapid.IntRange(0, 9).Draw(t, "really") > 0 {
+				if rapid.IntRange(0, 19).Draw(t, "really") > 0 {
 					return
 				}
 				if err := s.Close(); err != nil {
