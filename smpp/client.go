@@ -81,8 +81,8 @@ func (s *Session) Unbind(timeout time.Duration) {
 		s.Finish()
 	})
 	switch {
-	case err == ErrWindowFull: // the peer's close or the timer ends it
-		s.sendUnslotted(pdu.Unbind)
+	case err == ErrWindowFull:
+		s.ask(pdu.Unbind)
 	case err != nil:
 		timer.Stop()
 		s.Close(ErrUnbound)

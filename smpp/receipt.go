@@ -23,7 +23,8 @@ const (
 	StateRejected      MessageState = 8
 )
 
-// stats are the names of states in a receipt's text (Appendix B, "stat").
+// stats are the names of states in a receipt's text (Appendix B, "stat"). Their
+// first five letters tell them apart, however a vendor cuts or spells the word.
 var stats = [...]string{"", "ENROUTE", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD"}
 
 // Stat is the state's seven letters in a receipt's text.
@@ -63,24 +64,27 @@ func IsReceipt(m *pdu.SM) bool {
 }
 
 // ParseReceipt reads a receipt as SMSCs write them: TLVs first, then keys in
-// any order and case, with fields missing and dates of 10 to 14 digits. ok is
-// false where neither gives an id.
+// any order and case, with fields missing and dates of 10 to 14 digits. What
+// follows text: is the subscriber's, and is read for keys only where nothing
+// before it is one. ok is false where neither gives an id.
 func ParseReceipt(m *pdu.SM) (r Receipt, ok bool) {
 	text := m.ShortMessage
 	if b, one := m.Payload(); one {
 		text = b
 	}
+	if _, at := find(text, "text:"); at >= 0 {
+		head := text[:at]
+		if _, id := find(head, "id:"); id >= 0 {
+			text = head
+		} else if _, stat := find(head, "stat:"); stat >= 0 {
+			text = head
+		}
+	}
 	r.ID = string(field(text, "id:"))
 	r.Err = string(field(text, "err:"))
 	r.Submit = receiptDate(field(text, "submit date:"))
 	r.Done = receiptDate(field(text, "done date:"))
-	stat := bytes.ToUpper(field(text, "stat:"))
-	for i, n := range stats {
-		// Some write the whole word, some cut it to seven letters.
-		if i > 0 && len(stat) >= 5 && (bytes.HasPrefix(stat, []byte(n)) || bytes.HasPrefix([]byte(n), stat)) {
-			r.State = MessageState(i)
-		}
-	}
+	r.State = stateOf(field(text, "stat:"))
 	if v, has := m.TLVs.Find(pdu.TagReceiptedMessageID); has {
 		if id := bytes.TrimRight(v, "\x00"); len(id) > 0 {
 			r.ID = string(id)
@@ -95,39 +99,93 @@ func ParseReceipt(m *pdu.SM) (r Receipt, ok bool) {
 	return r, r.ID != ""
 }
 
-// field finds key, which must begin the text or follow a space, and returns
-// what stands up to the next space.
+// stateOf reads a stat: the seven letters of Appendix B, the whole word, or a
+// cut one. 0 is none of them.
+func stateOf(stat []byte) MessageState {
+	const enough = 5
+	if len(stat) < enough {
+		return 0
+	}
+	for i, n := range stats {
+		if i > 0 && equalFold(stat[:enough], n[:enough]) {
+			return MessageState(i)
+		}
+	}
+	return 0
+}
+
+// field returns what stands behind key, up to the next space: empty where the
+// next key follows at once.
 func field(text []byte, key string) []byte {
-	lower := bytes.ToLower(text)
-	for at := 0; ; {
-		i := bytes.Index(lower[at:], []byte(key))
-		if i < 0 {
+	v, at := find(text, key)
+	if at < 0 {
+		return nil
+	}
+	if len(v) > 0 && v[0] == ' ' { // "id: 42", unless that is the next key
+		v = word(v[1:])
+		if bytes.IndexByte(v, ':') >= 0 {
 			return nil
 		}
-		at += i
-		if at == 0 || lower[at-1] == ' ' {
-			v := text[at+len(key):]
-			if end := bytes.IndexByte(v, ' '); end >= 0 {
-				v = v[:end]
-			}
-			return v
-		}
-		at += len(key)
+		return v
 	}
+	return word(v)
+}
+
+// word is the beginning of b up to a space, a line's end or a NUL.
+func word(b []byte) []byte {
+	for i, c := range b {
+		if c <= ' ' {
+			return b[:i]
+		}
+	}
+	return b
+}
+
+// find finds key in any case, at the beginning of the text or behind a space, a
+// line's end or a NUL. It returns what follows key, and key's place or -1. The
+// text may be in any alphabet: only ASCII letters have a case here, so that no
+// octet moves.
+func find(text []byte, key string) (after []byte, at int) {
+	for at := 0; at+len(key) <= len(text); at++ {
+		if (at == 0 || text[at-1] <= ' ') && equalFold(text[at:at+len(key)], key) {
+			return text[at+len(key):], at
+		}
+	}
+	return nil, -1
+}
+
+// equalFold compares octets without the case of ASCII letters.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	lower := func(c byte) byte {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}
+	for i, c := range b {
+		if lower(c) != lower(s[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // receiptDate reads YYMMDDhhmm with optional seconds, or with a four-digit
-// year; anything else is no date.
+// year; anything else is no date. Twelve digits are YYMMDDhhmmss, or else
+// YYYYMMDDhhmm, which are both only for the years 2001 to 2012.
 func receiptDate(b []byte) time.Time {
-	layout := map[int]string{10: "0601021504", 12: "060102150405", 14: "20060102150405"}[len(b)]
-	if layout == "" {
-		return time.Time{}
+	for _, layout := range [...]string{"0601021504", "060102150405", "200601021504", "20060102150405"} {
+		if len(layout) != len(b) {
+			continue
+		}
+		if t, err := time.ParseInLocation(layout, string(b), time.UTC); err == nil {
+			return t
+		}
 	}
-	t, err := time.ParseInLocation(layout, string(b), time.UTC)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
+	return time.Time{}
 }
 
 // AppendText appends the receipt's text in the one strict form that every
@@ -151,8 +209,12 @@ func (r *Receipt) AppendText(dst []byte) []byte {
 // AppendTLVs appends receipted_message_id and message_state, for peers that
 // take optional parameters.
 func (r *Receipt) AppendTLVs(dst []byte) []byte {
+	state := r.State
+	if state < StateEnroute || state > StateRejected {
+		state = StateUnknown // as in the text
+	}
 	dst = pdu.AppendTLV(dst, pdu.TagReceiptedMessageID, append([]byte(r.ID), 0))
-	return pdu.AppendTLV(dst, pdu.TagMessageState, []byte{byte(r.State)})
+	return pdu.AppendTLV(dst, pdu.TagMessageState, []byte{byte(state)})
 }
 
 // StatErr joins a state and the network's err into one short text, such as

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,7 +84,7 @@ type Session struct {
 	done        chan struct{}
 	marks       expiryMarks   // the writer goroutine's own, under out.mu
 	linkPending bool          // an enquire_link is out; the writer goroutine's own
-	linkSeq     atomic.Uint32 // its sequence_number, 0 once it is answered
+	askedSeq    atomic.Uint32 // the sequence_number of the last request without a slot, 0 once it is answered
 
 	Stats Stats
 }
@@ -438,7 +437,10 @@ func (s *Session) handleResponse(h Handler, p pdu.PDU) {
 		if found {
 			c.done(p, nil)
 		}
-	case seq != 0 && s.linkSeq.CompareAndSwap(seq, 0): // an answer of any kind is a sign of life
+	case seq != 0 && s.askedSeq.CompareAndSwap(seq, 0):
+		if p.ID() == pdu.UnbindResp {
+			s.Finish()
+		} // else an answer of any kind to an enquire_link: a sign of life
 	case p.ID() == pdu.GenericNack:
 		h.HandleResponse(p)
 	default:

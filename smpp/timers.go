@@ -80,24 +80,24 @@ func (s *Session) keepLink(now time.Time) {
 		s.linkPending = false
 	case !s.linkPending:
 		s.linkPending = true
-		s.linkSeq.Store(s.sendUnslotted(pdu.EnquireLink))
+		s.ask(pdu.EnquireLink)
 	case silent >= s.cfg.EnquireLink+s.cfg.Response:
 		s.Close(ErrSilent)
 	}
 }
 
-// sendUnslotted sends a request that is only a header and returns its
-// sequence_number. It takes no slot of the window: a peer that lets the window
-// fill up is the very one to be asked whether it lives, or told good-bye.
-func (s *Session) sendUnslotted(id pdu.ID) uint32 {
+// ask sends an enquire_link, or an unbind, that takes no slot of the window: a
+// peer that lets the window fill up is the very one to be asked whether it
+// lives, or told good-bye.
+func (s *Session) ask(id pdu.ID) {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.out.err != nil {
-		return 0
+		return
 	}
 	seq := s.win.skip()
+	s.askedSeq.Store(seq) // record, then write
 	s.out.buf = pdu.AppendHeader(s.out.buf, id, pdu.ROK, seq)
 	s.out.pdus++
 	s.out.signal()
-	return seq
 }

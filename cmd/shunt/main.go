@@ -9,8 +9,13 @@ import (
 	"syscall"
 )
 
-func main() {
+func main() { os.Exit(untilSignal(startGateway)) }
+
+// untilSignal runs the process's command line. The first SIGINT or SIGTERM ends
+// it in order, the second at once.
+func untilSignal(start starter) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, startGateway))
+	defer stop()
+	context.AfterFunc(ctx, stop) // from then on signals do what they do by default
+	return execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, start)
 }

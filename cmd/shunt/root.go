@@ -59,9 +59,6 @@ func execute(ctx context.Context, args []string, s streams, start starter) int {
 	a := &app{streams: streams{s.in, out, s.err}, start: start}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(out)
-	root.SetErr(s.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	if flushed := out.Flush(); err == nil && flushed != nil {
 		err = fmt.Errorf("write the output: %w", flushed)
@@ -83,6 +80,9 @@ func execute(ctx context.Context, args []string, s streams, start starter) int {
 func (a *app) root() *cobra.Command {
 	root := a.group("shunt", "Carrier-edge SMPP gateway: messages to apps, with SMS to fall back on",
 		"  shunt check -c /etc/shunt/shunt.toml\n  shunt run -c /etc/shunt/shunt.toml\n  shunt status")
+	root.SetIn(a.in)
+	root.SetOut(a.out) // before cobra's completion command, which keeps it
+	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
 		a.traceCommand(), a.divertCommand(), a.registryCommand(), a.versionCommand())
@@ -115,7 +115,7 @@ func (a *app) adopt(c *cobra.Command) {
 // usage error, also where cobra would show the help and be content.
 func (a *app) group(name, short, example string) *cobra.Command {
 	return &cobra.Command{
-		Use: name, Short: short, Example: example,
+		Use: name, Short: short, Example: example, SuggestionsMinimumDistance: 2,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

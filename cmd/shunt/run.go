@@ -33,7 +33,7 @@ func (a *app) runCommand() *cobra.Command {
 		Example: "  shunt run -c /etc/shunt/shunt.toml --log-format json",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			log, err := newLogger(a.streams.err, format, level)
+			log, err := newLogger(a.err, format, level)
 			if err != nil {
 				return err
 			}
@@ -41,7 +41,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprint(a.streams.err, config.Text(faults))
+			fmt.Fprint(a.err, config.Text(faults))
 			if config.Fatal(faults) {
 				return errSaid
 			}

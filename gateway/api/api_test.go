@@ -37,7 +37,7 @@ const (
 
 // rig is the API on a real listener, in front of a real registry and spool.
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	spool *spool.Spool
 	reg   *registry.Registry
 	base  string
@@ -63,7 +63,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, http: &http.Client{}, log: &logBuffer{}}
 	dir := t.TempDir()
@@ -109,7 +109,7 @@ func (r *rig) serve(h http.Handler, log *slog.Logger) string {
 	return "http://" + l.Addr().String()
 }
 
-func mustClose(t *testing.T, c io.Closer) {
+func mustClose(t testing.TB, c io.Closer) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -102,4 +104,24 @@ func together(calls ...func() (answer, error)) []answer {
 	close(start)
 	wg.Wait()
 	return got
+}
+
+// BenchmarkClaim is a claim over HTTP, its commit on stable storage included,
+// from 32 connections at once.
+func BenchmarkClaim(b *testing.B) {
+	r := newRig(b)
+	r.http.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
+	ids := make(chan msg.ID, b.N)
+	for range b.N {
+		ids <- r.message(alice)
+	}
+	b.SetParallelism(32 / runtime.GOMAXPROCS(0))
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if a, err := r.try("POST", path(<-ids, "/claim"), bearerA, nil); a.status != 200 || err != nil {
+				b.Errorf("claim = %d %s, %v", a.status, a.body, err)
+			}
+		}
+	})
 }

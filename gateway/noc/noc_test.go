@@ -65,7 +65,7 @@ func (g *testGateway) SetDivert(_ context.Context, mode string) error {
 // rig is a control server on a real socket, with a real registry and spool.
 type rig struct {
 	*Client
-	t       *testing.T
+	t       testing.TB
 	gateway *testGateway
 	reg     *registry.Registry
 	spool   *spool.Spool
@@ -91,7 +91,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{t: t, gateway: &testGateway{mode: "on"}, log: &logBuffer{}, socket: filepath.Join(dir, "run", "noc.sock")}
@@ -128,7 +128,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func mustClose(t *testing.T, c io.Closer) {
+func mustClose(t testing.TB, c io.Closer) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}

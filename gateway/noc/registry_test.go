@@ -330,3 +330,16 @@ func TestCheckPutIsTheRegistrys(t *testing.T) {
 		t.Errorf("refused %d, taken %d: the table tests nothing", refused, taken)
 	}
 }
+
+// BenchmarkBulk is a line of a bulk, checked, put and on stable storage.
+func BenchmarkBulk(b *testing.B) {
+	r := newRig(b)
+	var text strings.Builder
+	for i := range b.N {
+		fmt.Fprintln(&text, bulkLine(alice+msg.Number(i), fmt.Sprintf("bearer-of-number-%09d", i)))
+	}
+	b.ResetTimer()
+	if put, err := r.Bulk(b.Context(), strings.NewReader(text.String())); put != b.N || err != nil {
+		b.Fatalf("bulk = %d, %v, want %d", put, err, b.N)
+	}
+}

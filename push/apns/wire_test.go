@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -290,28 +289,4 @@ func TestTokenIsShared(t *testing.T) {
 	if st := s.Stats(); st.Bearers != 1 || st.Connections != 2 {
 		t.Errorf("%d provider tokens on %d connections, want 1 on 2", st.Bearers, st.Connections)
 	}
-}
-
-func BenchmarkSend(b *testing.B) {
-	s := start(b, simapns.Options{Options: provider.Options{
-		Behaviour: provider.Behaviour{Latency: provider.Duration(50 * time.Millisecond)},
-	}}, Options{})
-	work := make(chan int)
-	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			for i := range work {
-				if got := s.sender.Send(context.Background(), note(fmt.Sprintf("cafe%08d", i))); got.Outcome != push.Accepted {
-					b.Errorf("Send: got %+v, want accepted", got)
-				}
-			}
-		})
-	}
-	cpu := cpuTime(b)
-	for i := range b.N {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
-	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/push")
 }

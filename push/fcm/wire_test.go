@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -176,39 +173,4 @@ func goroutines() string {
 		}
 	}
 	return strings.Join(left, "\n\n")
-}
-
-func BenchmarkSend(b *testing.B) {
-	s := start(b, simfcm.Options{Options: provider.Options{
-		Behaviour: provider.Behaviour{Latency: provider.Duration(50 * time.Millisecond)},
-	}}, Options{})
-	work := make(chan int)
-	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			for i := range work {
-				if got := s.sender.Send(context.Background(), note(fmt.Sprintf("cafe%08d", i))); got.Outcome != push.Accepted {
-					b.Errorf("Send: got %+v, want accepted", got)
-				}
-			}
-		})
-	}
-	cpu := cpuTime(b)
-	for i := range b.N {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
-	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/push")
-}
-
-// cpuTime is the CPU time of this process so far: the sender's and, because
-// it runs in the same process, the simulator's.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ErrTime's text says what a time field may hold.
+// timeForm says in errors what a time field may hold.
 const timeForm = `want "YYMMDDhhmmsstnnp", p one of + - R (SMPP v3.4 §7.1.1)`
 
 // Time reads an absolute or relative time (SMPP v3.4 §7.1.1). A relative one
@@ -22,7 +22,7 @@ func Time(b []byte, now time.Time) (time.Time, error) {
 	for i := range v {
 		hi, lo := b[2*i]-'0', b[2*i+1]-'0'
 		if hi > 9 || lo > 9 {
-			return time.Time{}, fmt.Errorf("octet %d is no digit: %s", 2*i, timeForm)
+			return time.Time{}, fmt.Errorf("octets %d and %d are no number: %s", 2*i, 2*i+1, timeForm)
 		}
 		v[i] = int(hi)*10 + int(lo)
 	}

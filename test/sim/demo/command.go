@@ -23,6 +23,7 @@ of them. It needs no root, no carrier and no Internet, takes about half a minute
 and fails if one message is lost, doubled or altered or one receipt is missing.`,
 		Example: `  shuntsim demo --shunt ./shunt
   shuntsim demo --shunt ./shunt --messages 50000 --timeout 5m
+  shuntsim demo --shunt ./shunt --kill 4 --messages 20000 --timeout 3m
   shuntsim demo --shunt ./shunt --keep --dir /tmp/demo`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -52,6 +53,7 @@ and fails if one message is lost, doubled or altered or one receipt is missing.`
 	f.IntVar(&o.Numbers, "numbers", 3_000, "numbers to register; as many again are not registered")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of every random choice")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running until Ctrl-C")
+	f.IntVar(&o.Kills, "kill", 0, "kill -9 the gateway so often under the load, and start it again")
 	f.DurationVar(&o.Timeout, "timeout", 55*time.Second, "give up after this time")
 	return cmd
 }

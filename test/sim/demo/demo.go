@@ -27,6 +27,7 @@ type Options struct {
 	Messages int
 	Numbers  int // that are registered; as many again are not
 	Seed     uint64
+	Kills    int           // how often the gateway is killed with SIGKILL under the load and started again
 	Keep     bool          // leave everything running until ctx ends
 	Timeout  time.Duration // for all but the end of a kept demo
 	Out      io.Writer
@@ -113,10 +114,12 @@ func (d *demo) all(parent context.Context) error {
 		d.hints(id)
 		<-parent.Done()
 	}
-	if err := d.shutDown(); err != nil && runErr == nil {
+	err := d.closeBooks()
+	reckoned := d.reckon(elapsed, id)
+	if err = errors.Join(err, d.shutDown()); runErr == nil {
 		runErr = err
 	}
-	return errors.Join(runErr, d.reckon(elapsed, id))
+	return errors.Join(runErr, reckoned)
 }
 
 // setUp starts everything but the ESMEs.
@@ -171,6 +174,9 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := d.pin(st); err != nil {
+		return err
+	}
 	if err := d.ctl.provision(d.path("devices.ndjson")); err != nil {
 		return err
 	}
@@ -193,6 +199,10 @@ func (d *demo) send(ctx context.Context) error {
 	bank := d.o.Messages - shop
 	// Ten seconds of load, or what the demo's time allows.
 	rate := func(n int) string { return strconv.Itoa(max(20, n/10)) }
+	receiptWait := "20s"
+	if d.o.Kills > 0 {
+		receiptWait = "60s"
+	}
 	p := newProgress(d.o.Progress, d.o.Terminal, d.o.Messages)
 	defer p.finish()
 	d.say("Sending %d messages: bank on Shunt's own SMPP engine, shop on fiorix/go-smpp", d.o.Messages)
@@ -215,28 +225,48 @@ func (d *demo) send(ctx context.Context) error {
 		args := append([]string{
 			"esme", "--addr", st.Listen[0], "--system-id", e.name, "--password", password, "--numbers", d.path("numbers.txt"),
 			"--receipts", "0.8", "--seed", strconv.FormatUint(d.o.Seed, 10), "--book", d.path(e.name + ".ndjson"),
-			"--progress", "json", "--receipt-wait", "20s", "--linger", "500ms",
+			"--progress", "json", "--receipt-wait", receiptWait, "--linger", "500ms",
 		}, e.args...)
+		if d.o.Kills > 0 {
+			args = append(args, "--reconnect")
+		}
 		proc, err := d.yard.run("esme-"+e.name, &reader{p: p, name: e.name, log: log}, d.o.Sim, args...)
 		if err != nil {
 			return err
 		}
 		d.esmes = append(d.esmes, proc)
 	}
+	return d.await(ctx)
+}
+
+// await waits for the ESMEs, and kills the gateway meanwhile as often as the
+// options say.
+func (d *demo) await(ctx context.Context) error {
 	var errs []error
+	sent, killed := make(chan struct{}), make(chan error, 1)
+	gone := d.gateway.done
+	if d.o.Kills > 0 {
+		gone = nil // it is meant to
+		go func() { killed <- d.killing(ctx, sent) }()
+	} else {
+		killed <- nil
+	}
 	for _, e := range d.esmes {
 		select {
 		case <-e.done:
-			if e.err != nil {
+			if e.err != nil && d.o.Kills == 0 { // an ESME takes cut connections for faults; the books judge
 				errs = append(errs, fmt.Errorf("%s: %w", e.name, e.err))
 			}
-		case <-d.gateway.done:
+		case <-gone:
 			return fmt.Errorf("the gateway ended: %w", reason(d.gateway.err))
 		case <-ctx.Done():
+			close(sent)
+			<-killed
 			return context.Cause(ctx)
 		}
 	}
-	return errors.Join(errs...)
+	close(sent)
+	return errors.Join(append(errs, <-killed)...)
 }
 
 // settle waits until the gateway has nothing in hand: messages without a
@@ -284,10 +314,18 @@ func (d *demo) show(ctx context.Context, id string) {
 	}
 }
 
-// shutDown ends everything in the order in which nothing is cut off.
+// closeBooks ends those who write books, in the order in which nothing is cut
+// off; the gateway still answers.
+func (d *demo) closeBooks() error { return d.stop(append(d.esmes, d.handset, d.smsc)) }
+
+// shutDown ends everything.
 func (d *demo) shutDown() error {
+	return d.stop(append(d.esmes, d.handset, d.gateway, d.smsc, d.apns, d.fcm))
+}
+
+func (d *demo) stop(ps []*process) error {
 	var errs []error
-	for _, p := range append(d.esmes, d.handset, d.gateway, d.smsc, d.apns, d.fcm) {
+	for _, p := range ps {
 		if p == nil {
 			continue
 		}
@@ -297,6 +335,21 @@ func (d *demo) shutDown() error {
 		errs = append(errs, p.stop())
 	}
 	return errors.Join(errs...)
+}
+
+// reconcile adds the books up. Where the gateway was killed, a receipt may
+// have come again, and an SMS twice where the gateway says that it had to.
+func (d *demo) reconcile(b books.Books) (*books.Report, error) {
+	o := books.Options{Own: "shunt", ForwardedIDs: true, RepeatedReceipts: d.o.Kills > 0}
+	if o.RepeatedReceipts {
+		o.MaxFaults = d.o.Messages
+		var err error
+		if o.Resubmitted, err = d.resubmitted(books.Reconcile(b, o)); err != nil {
+			return nil, err
+		}
+		o.MaxFaults = 0
+	}
+	return books.Reconcile(b, o), nil
 }
 
 // reckon reconciles the books and prints the table.
@@ -309,7 +362,10 @@ func (d *demo) reckon(elapsed time.Duration, id string) error {
 	if err != nil {
 		return err
 	}
-	r := books.Reconcile(b, books.Options{Own: "shunt", ForwardedIDs: true})
+	r, err := d.reconcile(b)
+	if err != nil {
+		return err
+	}
 	if err := books.WriteFile(d.path("report.json"), r); err != nil {
 		return err
 	}
@@ -323,6 +379,10 @@ func (d *demo) reckon(elapsed time.Duration, id string) error {
 		}
 	}
 	d.say("\n%s", r.Summary())
+	if d.o.Kills > 0 {
+		d.say("%d times kill -9: %d submits were never answered (%d of them went on), %d receipts came again, %d SMS of unknown fate came twice",
+			d.o.Kills, r.Unanswered, r.UnansweredKnown, r.ReceiptsRepeated, r.ResubmittedDoubled)
+	}
 	d.say("It took %.1f s from the first process to the last outcome.", elapsed.Seconds())
 	for _, f := range r.Faults {
 		d.say("  fault: %s", f)
@@ -334,8 +394,9 @@ func (d *demo) reckon(elapsed time.Duration, id string) error {
 		return errFault
 	}
 	if !d.o.Keep {
-		d.say("\nTo look around, run the demo with --keep --dir %s and then, while it runs:", d.dir)
-		d.hints(id)
+		d.say("\nTo look around yourself: %s demo --shunt %s --keep --dir /tmp/shunt-demo, and while it runs:", d.o.Sim, d.o.Shunt)
+		d.socket = "/tmp/shunt-demo/noc.sock"
+		d.hints("")
 	}
 	return nil
 }

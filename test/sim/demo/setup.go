@@ -161,10 +161,8 @@ type status struct {
 	IndexReady bool     `json:"index_ready"`
 	Listen     []string `json:"listen"`
 	API        []string `json:"api"`
-	Own        []struct {
-		State string `json:"state"`
-	} `json:"own"`
-	Spool struct {
+	FailOpen   []string `json:"fail_open"` // why nothing would be diverted
+	Spool      struct {
 		LiveTotal   int `json:"live_total"`
 		ReceiptsDue int `json:"receipts_due"`
 		Queued      int `json:"queued"`
@@ -182,12 +180,7 @@ func (c control) status() (s status, ok bool) {
 
 // ready tells whether the gateway can do all that the demo asks of it.
 func (s *status) ready() bool {
-	for _, o := range s.Own {
-		if o.State != "bound" {
-			return false
-		}
-	}
-	return s.IndexReady && len(s.Own) > 0 && len(s.Listen) > 0 && len(s.API) > 0
+	return s.IndexReady && len(s.FailOpen) == 0 && len(s.Listen) > 0 && len(s.API) > 0
 }
 
 // provision puts every phone into the registry.

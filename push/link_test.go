@@ -1,0 +1,197 @@
+package push
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"shunt/test/sim/pki"
+)
+
+// network is an HTTP/2 server behind a relay that can go dead: it then takes
+// octets and passes none on, as a broken path does. Later connections live.
+type network struct {
+	server net.Listener
+	relay  net.Listener
+	work   sync.WaitGroup
+
+	mu    sync.Mutex
+	dead  chan struct{} // closed when the connections so far go dead
+	conns []net.Conn
+}
+
+func newNetwork(t *testing.T, h http.Handler) (*network, *pki.CA) {
+	t.Helper()
+	ca, err := pki.NewCA(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{dead: make(chan struct{})}
+	for _, ln := range []*net.Listener{&n.server, &n.relay} {
+		if *ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	srv := &http.Server{
+		Handler:   h,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
+		ErrorLog:  log.New(io.Discard, "", 0),
+	}
+	n.work.Go(func() { _ = srv.ServeTLS(n.server, "", "") })
+	n.work.Go(n.accept)
+	t.Cleanup(func() {
+		_ = n.relay.Close()
+		_ = srv.Close()
+		n.mu.Lock()
+		for _, c := range n.conns {
+			_ = c.Close()
+		}
+		n.mu.Unlock()
+		n.work.Wait()
+	})
+	return n, ca
+}
+
+func (n *network) accept() {
+	for {
+		in, err := n.relay.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", n.server.Addr().String())
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		n.mu.Lock()
+		n.conns = append(n.conns, in, out)
+		dead := n.dead
+		n.mu.Unlock()
+		n.work.Go(func() { pump(out, in, dead) })
+		n.work.Go(func() { pump(in, out, dead) })
+	}
+}
+
+// pump copies until either end closes; once dead, it swallows what it reads
+// and keeps both ends open.
+func pump(dst, src net.Conn, dead <-chan struct{}) {
+	buf := make([]byte, 32<<10)
+	for {
+		k, err := src.Read(buf)
+		if err != nil {
+			_ = dst.Close()
+			return
+		}
+		select {
+		case <-dead:
+		default:
+			if _, err := dst.Write(buf[:k]); err != nil {
+				_ = src.Close()
+				return
+			}
+		}
+	}
+}
+
+// kill makes the connections so far go dead.
+func (n *network) kill() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.dead)
+	n.dead = make(chan struct{})
+}
+
+func post(ctx context.Context, t *testing.T, l *Link, url string) error {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.RoundTrip(req)
+	return err
+}
+
+// A path that goes dead gives no error: only unanswered pings tell. The
+// request that meets it times out as unknown, and then the link leaves it.
+func TestDeadPathIsLeft(t *testing.T) {
+	var requests atomic.Int64
+	n, ca := newNetwork(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	url := "https://" + n.relay.Addr().String()
+	const ping = 250 * time.Millisecond
+	l, err := NewLink(LinkOptions{URL: url, RootCAs: ca.Pool(), PingAfter: ping})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if err := post(t.Context(), t, l, url); err != nil {
+		t.Fatalf("first request: %v", err)
+	}
+	n.kill()
+	ctx, cancel := context.WithTimeout(t.Context(), ping/5)
+	defer cancel()
+	var lerr *LinkError
+	if err := post(ctx, t, l, url); !errors.As(err, &lerr) || lerr.Code != codeTimeout || !lerr.Sent {
+		t.Errorf("request on a dead path: got %v, want a time-out after it was sent", err)
+	}
+	// This one is sent on the dead connection too. The lost ping breaks it
+	// long before its own deadline, and it is repeated on a new connection.
+	begin := time.Now()
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := post(ctx, t, l, url); err != nil {
+		t.Errorf("next request: %v", err)
+	}
+	if took := time.Since(begin); took > 40*ping {
+		t.Errorf("the dead path was left after %v, pings go after %v", took, ping)
+	}
+	if got := requests.Load(); got != 2 {
+		t.Errorf("the server saw %d requests, want 2", got)
+	}
+}
+
+// A provider that accepts connections and never answers the handshake costs
+// each request its own deadline and no more, and nobody more than one dial.
+func TestDeadHandshakeIsNotSent(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	url := "https://" + ln.Addr().String()
+	l, err := NewLink(LinkOptions{URL: url, DialTimeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			var lerr *LinkError
+			if err := post(ctx, t, l, url); !errors.As(err, &lerr) || lerr.Code != codeUnreachable || lerr.Sent {
+				t.Errorf("request without a handshake: got %v, want unreachable, not sent", err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil { // ends the dial, which has a minute left
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("50 requests and Close took %v with a deadline of 100 ms", took)
+	}
+}
