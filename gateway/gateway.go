@@ -136,6 +136,7 @@ func (g *Gateway) makeOwn() {
 		OnReceipt: func(r upstream.Receipt, answer func(pdu.Status)) {
 			g.dispatcher.OnReceipt(dispatch.CarrierReceipt{
 				SMSC: r.SMSC, ID: r.ID, State: r.State, Err: r.Err, Done: r.Done,
+				Recipient: r.Recipient, Sender: r.Sender,
 			}, answer)
 		},
 		Log: g.log,

@@ -49,16 +49,21 @@ const (
 )
 
 // again schedules the next attempt of a fallback whose last one failed for
-// now, or whose fate is unknown: each time twice as late. What is not sent when
-// validity ends expires.
+// now. What is not sent when validity ends expires.
 func (d *Dispatcher) again(r spool.Record) {
-	if r.State == msg.Fallback {
-		d.Counters.Retried.Add(1)
-	}
-	tries := int(r.SMSAttempts) + int(r.Resubmits)
-	wait := min(firstRetry<<min(max(tries-1, 0), 8), longestWait)
-	s := sms{id: r.ID, unknown: r.State == msg.SMSUnknown}
-	time.AfterFunc(wait, func() { d.fallback.add(s) })
+	d.Counters.Retried.Add(1)
+	wait := min(firstRetry<<min(max(int(r.SMSAttempts)-1, 0), 8), longestWait)
+	time.AfterFunc(wait, func() { d.fallback.add(sms{id: r.ID}) })
+}
+
+// unknown lets an SMS of unknown fate wait for a receipt that tells of it, and
+// then has it sent again.
+func (d *Dispatcher) unknown(r spool.Record) {
+	d.unknowns.add(&r)
+	time.AfterFunc(unknownRest, func() {
+		d.unknowns.remove(&r)
+		d.fallback.add(sms{id: r.ID, unknown: true})
+	})
 }
 
 // feedFallbacks takes one fallback after the other as fast as the window and

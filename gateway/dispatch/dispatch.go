@@ -55,6 +55,7 @@ type Counters struct {
 	Pushes                        [numOutcomes]atomic.Uint64
 	Sent, Retried, Resubmitted    atomic.Uint64 // fallbacks
 	ReceiptsHeld, ReceiptsUnknown atomic.Uint64 // carrier receipts before their resp; to no message of ours
+	ReceiptsByAddress             atomic.Uint64 // matched to an SMS of unknown fate
 	TokensDropped                 atomic.Uint64
 }
 
@@ -67,6 +68,7 @@ type Dispatcher struct {
 	fallback *queue[sms]
 	submit   chan sms // begun: to be written
 	held     heldReceipts
+	unknowns unknowns
 	Counters Counters
 
 	throttledUntil atomic.Int64 // unix nanoseconds
@@ -113,7 +115,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		for range submitters {
 			wg.Go(func() { d.submitWorker(ctx) })
 		}
-		wg.Go(func() { d.held.expire(ctx, d.o.Now, &d.Counters) })
+		wg.Go(func() { d.settleHeld(ctx) })
 	}
 	wg.Wait()
 }
@@ -130,7 +132,9 @@ func (d *Dispatcher) Observe(c spool.Change) {
 		d.push(r)
 	case c.To == msg.Fallback && c.From != msg.Fallback:
 		d.fallback.add(sms{id: r.ID})
-	case c.Event.Kind == msg.EvSMSTemporary, c.Event.Kind == msg.EvSMSLost:
+	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
+		d.unknown(r)
+	case c.Event.Kind == msg.EvSMSTemporary:
 		d.again(r)
 	case c.Event.Kind == msg.EvSMSAccepted:
 		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(r.ID, h.receipt, h.answer) })
@@ -161,7 +165,7 @@ func (d *Dispatcher) Resume(r spool.Record) {
 	case r.State == msg.Fallback:
 		d.fallback.add(sms{id: r.ID})
 	case r.State == msg.SMSUnknown:
-		d.fallback.add(sms{id: r.ID, unknown: true})
+		d.unknown(r)
 	}
 }
 

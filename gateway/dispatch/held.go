@@ -18,6 +18,8 @@ type CarrierReceipt struct {
 	State    smpp.MessageState
 	Err      string
 	Done     time.Time
+
+	Recipient, Sender string // whom the SMS was for and from, as the receipt's addresses say
 }
 
 // OnReceipt takes a receipt. answer is called once, when the receipt is
@@ -73,7 +75,7 @@ type heldReceipts struct {
 type heldReceipt struct {
 	receipt CarrierReceipt
 	answer  func(pdu.Status)
-	until   time.Time
+	at      time.Time
 }
 
 const (
@@ -92,7 +94,7 @@ func (h *heldReceipts) hold(r CarrierReceipt, answer func(pdu.Status), now time.
 	if h.m == nil {
 		h.m = make(map[[2]string]heldReceipt)
 	}
-	h.m[key] = heldReceipt{receipt: r, answer: answer, until: now.Add(holdTime)}
+	h.m[key] = heldReceipt{receipt: r, answer: answer, at: now}
 	h.mu.Unlock()
 	if again { // the SMSC repeated itself
 		old.answer(pdu.ROK)
@@ -112,8 +114,10 @@ func (h *heldReceipts) release(smsc, id string, f func(heldReceipt)) {
 	}
 }
 
-// expire lets go of what nothing of ours waits for, until ctx is done.
-func (h *heldReceipts) expire(ctx context.Context, now func() time.Time, c *Counters) {
+// settleHeld looks at what is held once a second until ctx is done: a receipt
+// that no submit_sm_resp claims may tell of an SMS of unknown fate; what nothing
+// of ours waits for is answered and let go.
+func (d *Dispatcher) settleHeld(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -122,18 +126,33 @@ func (h *heldReceipts) expire(ctx context.Context, now func() time.Time, c *Coun
 		case <-ctx.Done():
 			return
 		}
-		h.mu.Lock()
-		var late []heldReceipt
-		for k, r := range h.m {
-			if now().After(r.until) {
-				late = append(late, r)
-				delete(h.m, k)
+		now := d.o.Now()
+		for _, h := range d.held.older(now.Add(-unclaimedAfter)) {
+			take := func(h heldReceipt) {
+				d.Counters.ReceiptsUnknown.Add(1)
+				h.answer(pdu.ROK)
 			}
-		}
-		h.mu.Unlock()
-		for _, r := range late {
-			c.ReceiptsUnknown.Add(1)
-			r.answer(pdu.ROK)
+			if id, ok := d.unknowns.take(pairOf(h.receipt.Recipient, h.receipt.Sender)); ok {
+				take = func(h heldReceipt) {
+					d.Counters.ReceiptsByAddress.Add(1)
+					d.postReceipt(id, h.receipt, h.answer)
+				}
+			} else if now.Sub(h.at) < holdTime {
+				continue
+			}
+			d.held.release(h.receipt.SMSC, h.receipt.ID, take)
 		}
 	}
+}
+
+// older are the receipts that are held since before t.
+func (h *heldReceipts) older(t time.Time) (all []heldReceipt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.m {
+		if r.at.Before(t) {
+			all = append(all, r)
+		}
+	}
+	return all
 }

@@ -20,6 +20,7 @@ type Receipt struct {
 	SMSC string
 	ID   string // in the canonical form of the SMSC's IDFormat
 	smpp.Receipt
+	Recipient, Sender string // of the message that it tells of: source_addr and destination_addr
 }
 
 // OwnOptions describe Shunt's own binds to one SMSC.
@@ -307,8 +308,10 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 			answer(pdu.DeliverSM, rxPermanent)
 			return
 		}
-		s.own.o.OnReceipt(Receipt{SMSC: s.own.o.SMSC, ID: s.own.o.IDFormat.OfReceipt(r.ID), Receipt: r},
-			func(st pdu.Status) { answer(pdu.DeliverSM, st) })
+		s.own.o.OnReceipt(Receipt{
+			SMSC: s.own.o.SMSC, ID: s.own.o.IDFormat.OfReceipt(r.ID), Receipt: r,
+			Recipient: string(m.Source.Addr), Sender: string(m.Dest.Addr),
+		}, func(st pdu.Status) { answer(pdu.DeliverSM, st) })
 	case pdu.DataSM:
 		s.own.Ignored.Add(1)
 		answer(pdu.DataSM, rxPermanent)

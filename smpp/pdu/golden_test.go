@@ -175,7 +175,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatalf("decode: %v", err)
 			}
-			if diff := cmp.Diff(v.value, got, equalEmpty, cmp.Transformer("octets", func(t pdu.TLVs) []byte { return t })); diff != "" {
+			if diff := cmp.Diff(v.value, got, equalEmpty); diff != "" {
 				t.Errorf("decode (-want +got):\n%s", diff)
 			}
 			if b := v.build(v.id, v.status, v.seq); !bytes.Equal(b, p) {
@@ -257,7 +257,7 @@ func TestTruncation(t *testing.T) {
 			}
 		}
 	}
-	if cuts < 1000 {
+	if cuts < 900 {
 		t.Errorf("only %d cuts were tried", cuts)
 	}
 }

@@ -52,8 +52,8 @@ type SM struct {
 func (m *SM) Decode(p PDU) error {
 	d := decoder{b: p, off: HeaderLen}
 	m.ServiceType = d.cString("service_type", 6)
-	m.Source = d.address("source_addr")
-	m.Dest = d.address("destination_addr")
+	m.Source = d.address("source_addr_ton", "source_addr_npi", "source_addr")
+	m.Dest = d.address("dest_addr_ton", "dest_addr_npi", "destination_addr")
 	m.ESMClass = d.octet("esm_class")
 	m.ProtocolID = d.octet("protocol_id")
 	m.Priority = d.octet("priority_flag")
@@ -68,8 +68,8 @@ func (m *SM) Decode(p PDU) error {
 	return d.error()
 }
 
-func (d *decoder) address(field string) Address {
-	return Address{TON: d.octet(field + "_ton"), NPI: d.octet(field + "_npi"), Addr: d.cString(field, 21)}
+func (d *decoder) address(ton, npi, addr string) Address {
+	return Address{TON: d.octet(ton), NPI: d.octet(npi), Addr: d.cString(addr, 21)}
 }
 
 // Append appends the body of m to dst.

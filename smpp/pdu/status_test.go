@@ -13,7 +13,7 @@ func TestStatusText(t *testing.T) {
 		pdu.RINVMSGLEN: "0x00000001 ESME_RINVMSGLEN (invalid message length)",
 		pdu.RINVCMDLEN: "0x00000002 ESME_RINVCMDLEN (invalid command length)",
 		pdu.RINVCMDID:  "0x00000003 ESME_RINVCMDID (invalid command id)",
-		pdu.RALYBND:    "0x00000005 ESME_RALYBND (already bound)",
+		pdu.RALYBND:    "0x00000005 ESME_RALYBND (already in bound state)",
 		pdu.RSYSERR:    "0x00000008 ESME_RSYSERR (system error)",
 		pdu.RBINDFAIL:  "0x0000000D ESME_RBINDFAIL (bind failed)",
 		pdu.RINVPASWD:  "0x0000000E ESME_RINVPASWD (invalid password)",

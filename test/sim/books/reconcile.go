@@ -257,10 +257,15 @@ func (l *ledger) outcome(m *ESMELine, o *outcomes) {
 		l.r.ForwardedFinal[o.forwarded[0].Final]++
 		truth = finals(o.forwarded)
 	case len(o.fellBack) > 0:
-		name, channel = "fell-back", "carrier"
-		l.r.FellBack++
+		channel, truth = "carrier", finals(o.fellBack)
 		l.r.FellBackFinal[o.fellBack[0].Final]++
-		truth = finals(o.fellBack)
+		if o.fellBack[0].Final == "EXPIRED" { // neither app nor SMS in time
+			name = "expired"
+			l.r.Expired++
+		} else {
+			name = "fell-back"
+			l.r.FellBack++
+		}
 	case len(o.claims) > 0:
 		name, channel = "claimed", "app"
 		l.r.Claimed++

@@ -138,7 +138,7 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 	if d.smsc, err = sim("smsc", "--addr-file", d.path("smsc.json"), "--book", d.path("smsc.ndjson"),
 		"--accounts", "bank:"+password+",shop:"+password+",shunt:"+password,
 		"--latency", "5ms", "--jitter", "3ms", "--receipt-delay", "300ms", "--receipt-before-resp-rate", "0.01",
-		"--fail-rate", "0.02", "--expire-rate", "0.005", "--id", "hex"); err != nil {
+		"--fail-rate", "0.02", "--expire-rate", "0.01", "--id", "hex"); err != nil {
 		return err
 	}
 	if d.apns, err = sim("apns", "--pki", d.path("pki"), "--addr-file", d.path("apns.json"), "--latency", "20ms"); err != nil {

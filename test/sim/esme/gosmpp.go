@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	gosmpp "github.com/fiorix/go-smpp/smpp"
@@ -28,53 +27,31 @@ var raiseSequence = sync.OnceFunc(func() {
 	}
 })
 
-// goBind is one Transceiver of go-smpp. Its window is a number of goroutines,
-// as its Submit blocks, and refuses instead of waiting when the window is full.
+// goBind is one bind on go-smpp's Transceiver. Its window is a number of
+// goroutines, as its Submit blocks, and refuses instead of waiting when the
+// window is full. A lost Transceiver is replaced by a new one, because its own
+// way of binding again is a data race. tr and up belong to mu.
 type goBind struct {
 	r  *run
-	tr *gosmpp.Transceiver
-
-	mu    sync.Mutex
-	up    chan struct{} // closed while bound
-	isUp  bool
-	first chan error // the result of the first bind
-	begun atomic.Bool
+	mu sync.Mutex
+	tr *gosmpp.Transceiver // nil while not bound
+	up chan struct{}       // closed while bound
 }
 
-func (r *run) connectGoSMPP(ctx context.Context, links, senders *sync.WaitGroup) error {
+const (
+	goBindAgain = 200 * time.Millisecond
+	neverItself = 24 * time.Hour // until a Transceiver would bind again by itself
+)
+
+func (r *run) connectGoSMPP(ctx context.Context, cancel context.CancelCauseFunc, links, senders *sync.WaitGroup) error {
 	raiseSequence()
-	var all []*goBind
-	closeAll := func() {
-		for _, b := range all {
-			_ = b.tr.Close()
-		}
-	}
 	for range r.o.Binds {
-		b := &goBind{r: r, up: make(chan struct{}), first: make(chan error, 1)}
-		b.tr = &gosmpp.Transceiver{
-			Addr: r.o.Addr, User: r.o.SystemID, Passwd: r.o.Password, SystemType: r.o.SystemType,
-			RespTimeout: r.o.Response, BindInterval: 200 * time.Millisecond, Handler: b.handle,
+		b := &goBind{r: r, up: make(chan struct{})}
+		first := make(chan error, 1)
+		links.Go(func() { b.keep(ctx, cancel, first) })
+		if err := <-first; err != nil {
+			return err
 		}
-		all = append(all, b)
-		status := b.tr.Bind()
-		links.Go(func() { b.watch(ctx, status) })
-		select {
-		case err := <-b.first:
-			if err != nil {
-				closeAll()
-				return err
-			}
-		case <-ctx.Done():
-			closeAll()
-			return ctx.Err()
-		}
-		r.bound.Add(1)
-	}
-	links.Go(func() {
-		<-ctx.Done()
-		closeAll()
-	})
-	for _, b := range all {
 		for range r.o.Window {
 			senders.Go(func() { b.send(ctx) })
 		}
@@ -82,55 +59,90 @@ func (r *run) connectGoSMPP(ctx context.Context, links, senders *sync.WaitGroup)
 	return nil
 }
 
-// watch follows the connection until the Transceiver is closed.
-func (b *goBind) watch(ctx context.Context, status <-chan gosmpp.ConnStatus) {
-	for st := range status {
-		switch st.Status() {
-		case gosmpp.Connected:
-			b.set(true)
-			b.report(nil)
-		case gosmpp.Disconnected:
-			b.set(false)
-			if ctx.Err() == nil {
-				b.r.lost.Add(1)
+// keep binds, and with Reconnect binds again, until ctx ends. The result of
+// the first bind goes to first.
+func (b *goBind) keep(ctx context.Context, cancel context.CancelCauseFunc, first chan<- error) {
+	begun := false
+	for {
+		err := b.session(ctx, func() {
+			if !begun {
+				begun = true
+				first <- nil
 			}
-		default:
+		})
+		switch {
+		case ctx.Err() != nil || err != nil && !b.r.o.Reconnect:
+			if !begun {
+				first <- errors.Join(err, ctx.Err())
+			}
+			return
+		case err == nil:
+			b.r.lost.Add(1)
 			if !b.r.o.Reconnect {
-				b.report(fmt.Errorf("go-smpp: %s: %w", st.Status(), st.Error()))
+				cancel(errors.New("go-smpp: connection lost"))
+				return
 			}
+		}
+		select {
+		case <-time.After(goBindAgain):
+		case <-ctx.Done():
 		}
 	}
 }
 
-func (b *goBind) report(err error) {
-	if b.begun.CompareAndSwap(false, true) {
-		b.first <- err
+// session is one Transceiver from its bind to its end. Its error is that of
+// the bind.
+func (b *goBind) session(ctx context.Context, bound func()) error {
+	o := b.r.o
+	tr := &gosmpp.Transceiver{
+		Addr: o.Addr, User: o.SystemID, Passwd: o.Password, SystemType: o.SystemType,
+		RespTimeout: o.Response, BindInterval: neverItself, Handler: b.handle,
 	}
+	status := tr.Bind()
+	defer func() { _ = tr.Close() }()
+	select {
+	case st := <-status:
+		if st.Status() != gosmpp.Connected {
+			return fmt.Errorf("go-smpp: %s: %w", st.Status(), st.Error())
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	b.r.bound.Add(1)
+	b.set(tr)
+	defer b.set(nil)
+	bound()
+	select {
+	case <-status:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
-func (b *goBind) set(up bool) {
+func (b *goBind) set(tr *gosmpp.Transceiver) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if up == b.isUp {
-		return
-	}
-	b.isUp = up
-	if up {
+	if b.tr = tr; tr != nil {
 		close(b.up)
 	} else {
 		b.up = make(chan struct{})
 	}
 }
 
-func (b *goBind) wait(ctx context.Context) bool {
-	b.mu.Lock()
-	up := b.up
-	b.mu.Unlock()
-	select {
-	case <-up:
-		return true
-	case <-ctx.Done():
-		return false
+// wait returns the bound Transceiver, or nil when ctx ends first.
+func (b *goBind) wait(ctx context.Context) *gosmpp.Transceiver {
+	for {
+		b.mu.Lock()
+		tr, up := b.tr, b.up
+		b.mu.Unlock()
+		if tr != nil {
+			return tr
+		}
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 
@@ -138,7 +150,8 @@ func (b *goBind) wait(ctx context.Context) bool {
 func (b *goBind) send(ctx context.Context) {
 	t := b.r.t
 	for item := range b.r.items {
-		if !b.wait(ctx) {
+		tr := b.wait(ctx)
+		if tr == nil {
 			return
 		}
 		m := shortMessage(&item)
@@ -148,7 +161,7 @@ func (b *goBind) send(ctx context.Context) {
 			continue
 		}
 		line := t.sent(&item, body, &sm, b.r.o.SystemID)
-		_, err = b.tr.Submit(m)
+		_, err = tr.Submit(m)
 		var status gopdu.Status
 		switch {
 		case err == nil:
@@ -157,9 +170,6 @@ func (b *goBind) send(ctx context.Context) {
 			t.answered(line, pdu.Status(status), "")
 		default:
 			t.lost(line, err.Error())
-			if errors.Is(err, gosmpp.ErrNotConnected) {
-				b.set(false)
-			}
 		}
 	}
 }

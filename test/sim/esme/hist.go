@@ -55,7 +55,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	var seen uint64
 	for i := range h.counts {
 		seen += uint64(h.counts[i].Load())
-		if seen >= want {
+		if seen >= want && i < len(h.counts)-1 { // the last bucket has no upper end
 			return min(time.Duration(upper(i))*time.Microsecond, time.Duration(h.max.Load()))
 		}
 	}

@@ -28,7 +28,7 @@ type run struct {
 // when ctx does, senders when items is closed and all is answered.
 func (r *run) connect(ctx context.Context, cancel context.CancelCauseFunc, links, senders *sync.WaitGroup) error {
 	if r.o.Client == ClientGoSMPP {
-		return r.connectGoSMPP(ctx, links, senders)
+		return r.connectGoSMPP(ctx, cancel, links, senders)
 	}
 	var all []*link
 	for range r.o.Binds {
