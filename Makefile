@@ -27,12 +27,24 @@ demo: build ## the main job on loopback: 12,000 messages, every one accounted fo
 	@build/shuntsim demo --shunt build/shunt
 
 .PHONY: test
-test: lint unit kill demo-test interop ## everything that a change must pass
-	@echo "make test: all of it passed"
+test: lint unit system ## everything that a change must pass
+	@echo "make test: everything that was run has passed"
+
+# The system tier wants root and apt. Elsewhere it is named as not run; with
+# CI=true that is a failure.
+.PHONY: system
+system:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop; \
+	elif [ "$${CI:-}" = true ]; then echo "not run: interop (needs root and apt for npm and tshark)"; exit 1; \
+	else echo "not run: interop (needs root and apt for npm and tshark)"; fi
 
 .PHONY: unit
-unit: ## the Go tests
-	$(GO) test -count=1 ./...
+unit: ## the Go tests, the demo and kill -9 under load among them
+	$(GO) test -count=1 -timeout 15m ./...
+
+.PHONY: interop
+interop: ## npm's smpp before and behind the gateway, tshark on the wire (installs both)
+	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
 
 .PHONY: race
 race: ## the Go tests under the race detector (needs a C compiler)

@@ -32,8 +32,15 @@ func TestRetryAfter(t *testing.T) {
 		v    string
 		want time.Duration
 	}{
-		{"", 0}, {"0", 0}, {"7", 7 * time.Second}, {" 7 ", 7 * time.Second}, {"-7", 0}, {"x", 0}, {"1.5", 0},
-		{"99999", time.Hour}, {"99999999999999999999", 0},
+		{"", 0},
+		{"0", 0},
+		{"7", 7 * time.Second},
+		{" 7 ", 7 * time.Second},
+		{"-7", 0},
+		{"x", 0},
+		{"1.5", 0},
+		{"99999", time.Hour},
+		{"99999999999999999999", 0},
 		{"Fri, 02 Jan 2026 03:04:35 GMT", 30 * time.Second},
 		{"Fri, 02 Jan 2026 03:04:00 GMT", 0},
 		{"Fri, 02 Jan 2099 03:04:00 GMT", time.Hour},
@@ -49,9 +56,16 @@ func TestRetryAfter(t *testing.T) {
 
 func TestCode(t *testing.T) {
 	for _, tt := range []struct{ s, want string }{
-		{"Unregistered", "Unregistered"}, {"QUOTA_EXCEEDED", "QUOTA_EXCEEDED"}, {"http-502", "http-502"},
-		{"", "f"}, {"token cafe is bad", "f"}, {"a\nb", "f"}, {"0badcafe", "f"}, {"é", "f"},
-		{strings.Repeat("x", 64), strings.Repeat("x", 64)}, {strings.Repeat("x", 65), "f"},
+		{"Unregistered", "Unregistered"},
+		{"QUOTA_EXCEEDED", "QUOTA_EXCEEDED"},
+		{"http-502", "http-502"},
+		{"", "f"},
+		{"token cafe is bad", "f"},
+		{"a\nb", "f"},
+		{"0badcafe", "f"},
+		{"é", "f"},
+		{strings.Repeat("x", 64), strings.Repeat("x", 64)},
+		{strings.Repeat("x", 65), "f"},
 	} {
 		if got := Code(tt.s, "f"); got != tt.want {
 			t.Errorf("Code(%q): got %q, want %q", tt.s, got, tt.want)

@@ -37,7 +37,7 @@ func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (
 	resp, err := s.bind(id, b)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: %w", err, ctx.Err())
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		s.Close(err)
 		return nil, resp, err

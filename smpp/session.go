@@ -18,7 +18,7 @@ type Config struct {
 	Window      int           // outstanding requests of this side (4096)
 	EnquireLink time.Duration // silence before an enquire_link is sent, §7.2 enquire_link_timer (30 s)
 	Response    time.Duration // how long an answer may take, §7.2 response_timer (60 s)
-	WriteStall  time.Duration // how long the peer may read nothing (30 s)
+	WriteStall  time.Duration // how long the peer may read nothing; noticed after once to twice that (30 s)
 }
 
 func (c Config) withDefaults() Config {

@@ -165,7 +165,8 @@ func (w *writer) drain() (done bool, err error) {
 }
 
 // writeAll writes b, and gives up when the peer took nothing for the stall
-// time: it may read as slowly as it likes.
+// time: it may read as slowly as it likes. A piece that was taken in part has
+// begun a new stall time.
 func (w *writer) writeAll(b []byte) error {
 	for len(b) > 0 {
 		_ = w.conn.SetWriteDeadline(time.Now().Add(w.stall))

@@ -168,18 +168,28 @@ func (d *Deliverer) sendOne(l *line) bool {
 		d.mu.Unlock()
 		return false
 	}
-	r := l.waiting[0]
+	late := abandoned(&l.waiting[0].Record, now)
 	d.mu.Unlock()
-
-	if now.After(r.ExpiresAt.Add(abandonAfter)) {
-		d.Abandoned.Add(1)
-		d.pop(l, 0)
-		d.done(r.ID, msg.ReasonDeadline, "")
-		return true
+	var bind Bind
+	if !late {
+		var ok bool
+		if bind, ok = d.o.Receiver(l.account); !ok {
+			return false
+		}
 	}
-	bind, ok := d.o.Receiver(l.account)
-	if !ok {
-		return false
+
+	d.mu.Lock()
+	r := l.waiting[0] // looked at again: an answer that was lost meanwhile has queued an older one
+	l.waiting = l.waiting[1:]
+	l.inFlight++
+	d.mu.Unlock()
+	switch {
+	case abandoned(&r.Record, now):
+		d.abandon(l, r.ID, msg.ReasonDeadline)
+		return true
+	case bind == nil:
+		d.putBack(l, r, 0)
+		return true
 	}
 	m, err := d.o.Spool.Message(r.ID)
 	var p pdu.PDU
@@ -187,16 +197,14 @@ func (d *Deliverer) sendOne(l *line) bool {
 		p, err = Build(nil, &r.Record, m.PDU, bind.InterfaceVersion())
 	}
 	if errors.Is(err, spool.ErrClosed) { // the next start sends it
+		d.putBack(l, r, 0)
 		return false
 	}
 	if err != nil { // no receipt can ever be made of it
 		d.o.Log.Error("receipt cannot be built", "msg_id", r.ID.String(), "error", err)
-		d.Abandoned.Add(1)
-		d.pop(l, 0)
-		d.done(r.ID, msg.ReasonUndecodable, "")
+		d.abandon(l, r.ID, msg.ReasonUndecodable)
 		return true
 	}
-	d.pop(l, 1)
 	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, r, resp, err) }); err != nil {
 		d.putBack(l, r, 0)
 		return false
@@ -204,12 +212,18 @@ func (d *Deliverer) sendOne(l *line) bool {
 	return true
 }
 
-// pop takes the first of the waiting away, and puts n in flight.
-func (d *Deliverer) pop(l *line, n int) {
+// abandoned tells that a receipt has waited for a bind long enough.
+func abandoned(r *spool.Record, now time.Time) bool {
+	return now.After(r.ExpiresAt.Add(abandonAfter))
+}
+
+// abandon ends a receipt that was taken from its line and that nobody gets.
+func (d *Deliverer) abandon(l *line, id msg.ID, why msg.Reason) {
+	d.Abandoned.Add(1)
 	d.mu.Lock()
-	l.waiting = l.waiting[1:]
-	l.inFlight += n
+	l.inFlight--
 	d.mu.Unlock()
+	d.done(id, why, "")
 }
 
 // putBack queues r again in its place; the account rests for a while.

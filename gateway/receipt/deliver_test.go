@@ -2,10 +2,10 @@ package receipt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,15 +27,22 @@ type fixture struct {
 	d     *Deliverer
 	stop  context.CancelFunc
 	ended chan struct{}
+	ahead atomic.Int64 // how far the Deliverer's clock is
 
 	mu    sync.Mutex
 	binds map[msg.Account]Bind
+	look  func()        // called at every look for a bind
+	left  int           // receipts to be taken before settled
+	all   chan struct{} // closed then
 }
 
 func start(t testing.TB, dir string, window int) *fixture {
 	t.Helper()
 	f := &fixture{t: t, binds: make(map[msg.Account]Bind), ended: make(chan struct{})}
-	f.d = New(Options{Spool: lateSpool{f}, Receiver: f.receiver, Window: window, Log: slog.New(slog.DiscardHandler)})
+	f.d = New(Options{
+		Spool: lateSpool{f}, Receiver: f.receiver, Window: window, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
+	})
 	var err error
 	f.spool, err = spool.Open(spool.Options{Dir: dir, Observe: func(c spool.Change) {
 		if c.To.Final() && !c.From.Final() && c.Record.ReceiptDue {
@@ -66,7 +73,21 @@ type lateSpool struct{ f *fixture }
 
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.f.spool.Message(id) }
 
-func (s lateSpool) Post(e spool.Event, done func(spool.Result)) { s.f.spool.Post(e, done) }
+func (s lateSpool) Post(e spool.Event, done func(spool.Result)) {
+	s.f.spool.Post(e, func(r spool.Result) {
+		if r.Err != nil {
+			s.f.t.Errorf("%s of a receipt: %v", e.Kind, r.Err)
+		}
+		s.f.mu.Lock()
+		if s.f.left--; s.f.left == 0 {
+			close(s.f.all)
+		}
+		s.f.mu.Unlock()
+		if done != nil {
+			done(r)
+		}
+	})
+}
 
 func (f *fixture) close() {
 	f.stop()
@@ -78,8 +99,12 @@ func (f *fixture) close() {
 
 func (f *fixture) receiver(a msg.Account) (Bind, bool) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	b, ok := f.binds[a]
+	look := f.look
+	f.mu.Unlock()
+	if ok && look != nil {
+		look()
+	}
 	return b, ok
 }
 
@@ -277,6 +302,39 @@ func TestRebind(t *testing.T) {
 	})
 }
 
+// TestLostAnswerWhileSending: an answer that is lost while the next receipt is
+// on its way puts its own before it, and neither is dropped or sent twice.
+func TestLostAnswerWhileSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, t.TempDir(), 2)
+		all := f.finish(bank, 3)
+		b := &scripted{version: 0x34}
+		looked := 0
+		f.mu.Lock()
+		f.look = func() {
+			if looked++; looked == 2 {
+				b.take()[0].done(nil, smpp.ErrClosed)
+			}
+		}
+		f.mu.Unlock()
+		f.up(bank, b)
+		synctest.Wait()
+		sent := b.take()
+		wantIDs(t, "after the loss", sent, all[:2])
+		for _, d := range sent {
+			d.answer(pdu.ROK)
+		}
+		synctest.Wait()
+		sent = b.take()
+		wantIDs(t, "the rest", sent, all[2:])
+		sent[0].answer(pdu.ROK)
+		synctest.Wait()
+		if f.receiptsDue() != 0 || f.d.Sent.Load() != 3 {
+			t.Errorf("%d due, %d sent; want 0, 3", f.receiptsDue(), f.d.Sent.Load())
+		}
+	})
+}
+
 // TestBindThatTakesNothing: a bind that is ending, or whose window is full,
 // keeps the receipt where it was, and it goes with the next look.
 func TestBindThatTakesNothing(t *testing.T) {
@@ -371,12 +429,14 @@ func TestAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, t.TempDir(), 2)
 		f.finish(bank, 3)
-		time.Sleep(time.Hour + 72*time.Hour - time.Minute)
+		f.ahead.Store(int64(time.Hour + 72*time.Hour - time.Minute))
+		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if f.d.Abandoned.Load() != 0 || f.d.Waiting() != 3 {
 			t.Fatalf("a minute before: %d abandoned, %d wait; want 0, 3", f.d.Abandoned.Load(), f.d.Waiting())
 		}
-		time.Sleep(2 * time.Minute)
+		f.ahead.Add(int64(time.Minute))
+		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if f.d.Abandoned.Load() != 3 || f.d.Waiting() != 0 || f.receiptsDue() != 0 {
 			t.Errorf("%d abandoned, %d wait, %d due; want 3, 0, 0", f.d.Abandoned.Load(), f.d.Waiting(), f.receiptsDue())
@@ -428,33 +488,38 @@ func (s session) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error { return s.
 func TestConcurrently(t *testing.T) {
 	const accounts, each = 4, 60
 	f := start(t, t.TempDir(), 8)
+	f.left, f.all = accounts*each, make(chan struct{})
 	var mu sync.Mutex
 	arrived := make(map[string]int)
+	took := func(id string) {
+		mu.Lock()
+		arrived[id]++
+		mu.Unlock()
+	}
 	var wg sync.WaitGroup
 	for i := range accounts {
 		a := msg.Account{SystemID: fmt.Sprintf("esme%d", i)}
 		wg.Go(func() { f.finish(a, each) })
-		wg.Go(func() {
-			f.bindUntil(a, func(id string) pdu.Status {
-				mu.Lock()
-				defer mu.Unlock()
-				arrived[id]++
-				return pdu.ROK
-			}, func() bool { return f.d.Sent.Load() == accounts*each })
-		})
+		wg.Go(func() { f.bindUntilAll(a, took) })
 	}
 	wg.Wait()
 	if got := f.d.Sent.Load(); got != accounts*each || len(arrived) != accounts*each || f.d.Waiting() != 0 {
 		t.Errorf("%d answered, %d arrived, %d wait; want %d, %[4]d, 0", got, len(arrived), f.d.Waiting(), accounts*each)
 	}
+	if n := f.receiptsDue(); n != 0 {
+		t.Errorf("%d receipts are due in the spool, want 0", n)
+	}
+	if f.d.Repeated.Load() == 0 {
+		t.Error("no answer was ever lost: the binds never broke in time")
+	}
 }
 
-// bindUntil binds over TCP, breaks after every ten receipts without answering
-// the last, and binds again, until done says that all are through.
-func (f *fixture) bindUntil(a msg.Account, took func(id string) pdu.Status, done func() bool) {
-	for !done() {
+// bindUntilAll binds over TCP, breaks on every tenth receipt without answering
+// it, and binds again, until all receipts of the fixture are taken.
+func (f *fixture) bindUntilAll(a msg.Account, took func(id string)) {
+	for {
 		near, far := connect(f.t)
-		e := &esme{Session: smpp.NewSession(far, smpp.Config{}), took: took, done: done}
+		e := &esme{Session: smpp.NewSession(far, smpp.Config{}), took: took}
 		s := session{smpp.NewSession(near, smpp.Config{})}
 		served := make(chan struct{})
 		go func() {
@@ -462,11 +527,24 @@ func (f *fixture) bindUntil(a msg.Account, took func(id string) pdu.Status, done
 			close(served)
 		}()
 		f.up(a, s)
-		if err := e.Serve(e); err == nil {
-			f.t.Error("Serve() of the ESME = nil")
+		ended := make(chan struct{})
+		go func() {
+			_ = e.Serve(e)
+			close(ended)
+		}()
+		over := false
+		select {
+		case <-ended:
+		case <-f.all:
+			over = true
+			e.Close(smpp.ErrClosed)
+			<-ended
 		}
 		f.up(a, nil)
-		s.Close(errors.New("test: link cut"))
+		s.Close(smpp.ErrClosed)
 		<-served
+		if over {
+			return
+		}
 	}
 }

@@ -34,12 +34,10 @@ func (nothing) HandleRequest(pdu.PDU)  {}
 func (nothing) HandleResponse(pdu.PDU) {}
 func (nothing) HandleBatch()           {}
 
-// esme answers nine receipts, and hangs up on the tenth; or it hangs up once
-// all is done.
+// esme answers nine receipts, and hangs up on the tenth.
 type esme struct {
 	*smpp.Session
-	took func(id string) pdu.Status
-	done func() bool
+	took func(id string)
 	n    int
 }
 
@@ -54,8 +52,8 @@ func (e *esme) HandleRequest(p pdu.PDU) {
 		return
 	}
 	r, _ := smpp.ParseReceipt(&m)
-	st := e.took(r.ID)
-	_ = e.Send(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, st, p.Seq(), ""))
+	e.took(r.ID)
+	_ = e.Send(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, p.Seq(), ""))
 }
 
 func (e *esme) HandleResponse(pdu.PDU) {}

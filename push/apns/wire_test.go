@@ -143,8 +143,10 @@ func TestWire(t *testing.T) {
 		"Apns-Expiration": {"1900000000"}, "Apns-Collapse-Id": {"s1"},
 		"Content-Type": {"application/json; charset=utf-8"},
 	}
-	want := request{"POST", "/3/device/cafe01", header,
-		`{"aps":{"alert":{"title":"A\u003cCME","body":"hi"},"sound":"default","mutable-content":1},"id":"s1","from":"A\u003cCME"}`}
+	want := request{
+		"POST", "/3/device/cafe01", header,
+		`{"aps":{"alert":{"title":"A\u003cCME","body":"hi"},"sound":"default","mutable-content":1},"id":"s1","from":"A\u003cCME"}`,
+	}
 	if r := s.Send(t.Context(), n); r.Outcome != push.Accepted {
 		t.Fatalf("Send: got %+v, want accepted", r)
 	}

@@ -45,8 +45,10 @@ func readAccount(file string) (*account, error) {
 		return bad(fmt.Errorf(`type is %q: want "service_account"`, a.Type))
 	}
 	for _, f := range []struct{ name, value string }{
-		{"project_id", a.ProjectID}, {"client_email", a.ClientEmail},
-		{"private_key", a.PrivateKey}, {"token_uri", a.TokenURI},
+		{"project_id", a.ProjectID},
+		{"client_email", a.ClientEmail},
+		{"private_key", a.PrivateKey},
+		{"token_uri", a.TokenURI},
 	} {
 		if f.value == "" {
 			return bad(fmt.Errorf("%s is missing", f.name))

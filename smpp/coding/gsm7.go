@@ -33,8 +33,16 @@ var gsm7Extended = [...]struct {
 	code byte
 	char rune
 }{
-	{0x0A, '\f'}, {0x14, '^'}, {0x28, '{'}, {0x29, '}'}, {0x2F, '\\'},
-	{0x3C, '['}, {0x3D, '~'}, {0x3E, ']'}, {0x40, '|'}, {0x65, '€'},
+	{0x0A, '\f'},
+	{0x14, '^'},
+	{0x28, '{'},
+	{0x29, '}'},
+	{0x2F, '\\'},
+	{0x3C, '['},
+	{0x3D, '~'},
+	{0x3E, ']'},
+	{0x40, '|'},
+	{0x65, '€'},
 }
 
 // gsm7Codes is the inverse: the octet of a rune, with the escape in the high

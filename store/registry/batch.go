@@ -189,8 +189,10 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	if id == "" {
 		id = randomID()
 	}
-	d := Device{ID: id, App: p.App, Platform: p.Platform, Token: p.Token, Sandbox: p.Sandbox,
-		Active: p.Active, RegisteredAt: b.now, UpdatedAt: b.now}
+	d := Device{
+		ID: id, App: p.App, Platform: p.Platform, Token: p.Token, Sandbox: p.Sandbox,
+		Active: p.Active, RegisteredAt: b.now, UpdatedAt: b.now,
+	}
 	at := r.find(id)
 	if at < 0 {
 		if len(r.Devices) >= MaxDevices {

@@ -17,10 +17,14 @@ const testNumber msg.Number = 447700900042
 
 func sampleRegistration() Registration {
 	return Registration{Number: testNumber, Generation: 0xFFFFFFFF, Devices: []Device{
-		{ID: "d1", App: "chat", Platform: APNs, Token: "a1b2", Sandbox: true, Active: true,
-			BearerHash: [32]byte{1, 2, 31: 3}, RegisteredAt: time.Unix(1_700_000_000, 1).UTC(), UpdatedAt: time.Unix(1_700_000_001, 999_999_999).UTC()},
-		{ID: strings.Repeat("x", MaxName), App: strings.Repeat("y", MaxName), Platform: FCM, Token: strings.Repeat("z", MaxToken),
-			BearerHash: [32]byte{9}, RegisteredAt: time.Unix(0, 0).UTC(), UpdatedAt: time.Unix(-1, 5).UTC()},
+		{
+			ID: "d1", App: "chat", Platform: APNs, Token: "a1b2", Sandbox: true, Active: true,
+			BearerHash: [32]byte{1, 2, 31: 3}, RegisteredAt: time.Unix(1_700_000_000, 1).UTC(), UpdatedAt: time.Unix(1_700_000_001, 999_999_999).UTC(),
+		},
+		{
+			ID: strings.Repeat("x", MaxName), App: strings.Repeat("y", MaxName), Platform: FCM, Token: strings.Repeat("z", MaxToken),
+			BearerHash: [32]byte{9}, RegisteredAt: time.Unix(0, 0).UTC(), UpdatedAt: time.Unix(-1, 5).UTC(),
+		},
 	}}
 }
 
@@ -63,12 +67,18 @@ func TestEveryTruncationAndBitFlipFails(t *testing.T) {
 		value  []byte
 		decode func(k, v []byte) error
 	}{
-		{"registration", numberKey(r.Number), encodeRegistration(&r),
-			func(k, v []byte) error { _, err := decodeRegistration(k, v); return err }},
-		{"owner", bearerKey(hash), encodeOwner(hash, owner{r.Number, "d1"}),
-			func(k, v []byte) error { _, err := decodeOwner(k, v); return err }},
-		{"app", appKey(3), encodeApp(3, "chat"),
-			func(k, v []byte) error { _, err := decodeApp(k, v); return err }},
+		{
+			"registration", numberKey(r.Number), encodeRegistration(&r),
+			func(k, v []byte) error { _, err := decodeRegistration(k, v); return err },
+		},
+		{
+			"owner", bearerKey(hash), encodeOwner(hash, owner{r.Number, "d1"}),
+			func(k, v []byte) error { _, err := decodeOwner(k, v); return err },
+		},
+		{
+			"app", appKey(3), encodeApp(3, "chat"),
+			func(k, v []byte) error { _, err := decodeApp(k, v); return err },
+		},
 	} {
 		if err := c.decode(c.key, c.value); err != nil {
 			t.Fatalf("%s: whole value: %v", c.name, err)

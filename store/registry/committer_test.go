@@ -282,7 +282,8 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 	r := start(t, Options{Dir: dir})
 	began, release := make(chan struct{}), make(chan struct{})
 	busy := &request{ctx: t.Context(), done: make(chan struct{}), changes: []func(*batch, *request) error{
-		func(*batch, *request) error { close(began); <-release; return nil }}}
+		func(*batch, *request) error { close(began); <-release; return nil },
+	}}
 	r.queue <- busy
 	<-began // the committer is held here
 

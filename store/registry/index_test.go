@@ -44,7 +44,8 @@ func TestIndexAgainstMap(t *testing.T) {
 			"set": func(t *rapid.T) {
 				set(t, number.Draw(t, "number"), state{
 					msg.MakeEntry(rapid.Bool().Draw(t, "active"), rapid.Uint16().Draw(t, "app"), rapid.Uint32().Draw(t, "generation")),
-					rapid.IntRange(1, MaxDevices).Draw(t, "devices")})
+					rapid.IntRange(1, MaxDevices).Draw(t, "devices"),
+				})
 			},
 			"setRun": func(t *rapid.T) {
 				from, run := number.Draw(t, "number"), rapid.IntRange(1, 300).Draw(t, "run")

@@ -101,7 +101,8 @@ func TestPutGetLookup(t *testing.T) {
 	res := mustPut(t, r, p)
 	want := Registration{Number: testNumber, Generation: uint32(c.Now().Unix()), Devices: []Device{{
 		ID: "d1", App: "chat", Platform: APNs, Token: "token-d1", Sandbox: true, Active: true,
-		BearerHash: sha256.Sum256([]byte(p.Bearer)), RegisteredAt: c.Now(), UpdatedAt: c.Now()}}}
+		BearerHash: sha256.Sum256([]byte(p.Bearer)), RegisteredAt: c.Now(), UpdatedAt: c.Now(),
+	}}}
 	if d := cmp.Diff(PutResult{Registration: want, Device: "d1", Bearer: p.Bearer}, res); d != "" {
 		t.Errorf("Put: -want +got\n%s", d)
 	}
@@ -141,7 +142,8 @@ func TestPutAgainReplaces(t *testing.T) {
 	}
 	want := Registration{Number: testNumber, Generation: first.Registration.Generation + 1, Devices: []Device{{
 		ID: "d1", App: "shop", Platform: FCM, Token: "new", BearerHash: sha256.Sum256([]byte(first.Bearer)),
-		RegisteredAt: born, UpdatedAt: c.Now()}}}
+		RegisteredAt: born, UpdatedAt: c.Now(),
+	}}}
 	if d := cmp.Diff(want, mustGet(t, r, testNumber)); d != "" {
 		t.Errorf("Get after the second put: -want +got\n%s", d)
 	}
@@ -640,8 +642,10 @@ func TestClosed(t *testing.T) {
 	_, removeErr := r.Remove(ctx, testNumber, "")
 	_, listErr := r.List(ctx, 0, 1)
 	_, _, bearerErr := r.ByBearer("a-bearer-long-enough")
-	for name, err := range map[string]error{"Get": getErr, "Put": putErr, "Remove": removeErr, "List": listErr,
-		"ByBearer": bearerErr, "SetActive": r.SetActive(ctx, testNumber, "", false)} {
+	for name, err := range map[string]error{
+		"Get": getErr, "Put": putErr, "Remove": removeErr, "List": listErr,
+		"ByBearer": bearerErr, "SetActive": r.SetActive(ctx, testNumber, "", false),
+	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close = %v, want %v", name, err, ErrClosed)
 		}

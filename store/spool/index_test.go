@@ -44,8 +44,11 @@ func TestByNumberAndRecent(t *testing.T) {
 		limit int
 		want  []int
 	}{
-		{testNumber, msg.ID{}, 0, []int{1, 5, 6, 7, 8}}, {testNumber, all[5], 2, []int{6, 7}},
-		{testNumber, all[8], 5, nil}, {other, msg.ID{}, 10, []int{4}}, {other + 1, msg.ID{}, 0, nil},
+		{testNumber, msg.ID{}, 0, []int{1, 5, 6, 7, 8}},
+		{testNumber, all[5], 2, []int{6, 7}},
+		{testNumber, all[8], 5, nil},
+		{other, msg.ID{}, 10, []int{4}},
+		{other + 1, msg.ID{}, 0, nil},
 	} {
 		if got := list(s.ByNumber(c.n, c.after, c.limit)); !slices.Equal(got, c.want) {
 			t.Errorf("ByNumber(%s, %s, %d) = %v, want %v", c.n.Masked(), c.after, c.limit, got, c.want)

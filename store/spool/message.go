@@ -61,8 +61,11 @@ func (m *Message) check() error {
 		return fmt.Errorf("message %s: pdu: %d octets, at most %d fit: %w", m.ID, len(m.PDU), maxPDU, ErrInvalid)
 	}
 	for _, f := range [...]struct{ name, text string }{
-		{"wire_id", m.WireID}, {"app", m.App}, {"from", m.From},
-		{"system_id", m.Account.SystemID}, {"system_type", m.Account.SystemType},
+		{"wire_id", m.WireID},
+		{"app", m.App},
+		{"from", m.From},
+		{"system_id", m.Account.SystemID},
+		{"system_type", m.Account.SystemType},
 		{"address_range", m.Account.AddressRange},
 	} {
 		if len(f.text) > maxText {

@@ -50,13 +50,28 @@ var columns = []struct {
 	other bool // from another device
 }{
 	{msg.EvAccept, false},
-	{msg.EvPushBegin, false}, {msg.EvPushAccepted, false}, {msg.EvPushDead, false},
-	{msg.EvClaim, false}, {msg.EvClaim, true}, {msg.EvDelivered, false}, {msg.EvDelivered, true},
-	{msg.EvRead, false}, {msg.EvRead, true}, {msg.EvClaimDeadline, false}, {msg.EvLease, false},
-	{msg.EvSMSBegin, false}, {msg.EvSMSAccepted, false}, {msg.EvSMSTemporary, false},
-	{msg.EvSMSPermanent, false}, {msg.EvSMSLost, false}, {msg.EvSMSResubmit, false},
-	{msg.EvSMSDelivered, false}, {msg.EvSMSFailed, false}, {msg.EvSMSExpired, false},
-	{msg.EvValidity, false}, {msg.EvReceiptDone, false},
+	{msg.EvPushBegin, false},
+	{msg.EvPushAccepted, false},
+	{msg.EvPushDead, false},
+	{msg.EvClaim, false},
+	{msg.EvClaim, true},
+	{msg.EvDelivered, false},
+	{msg.EvDelivered, true},
+	{msg.EvRead, false},
+	{msg.EvRead, true},
+	{msg.EvClaimDeadline, false},
+	{msg.EvLease, false},
+	{msg.EvSMSBegin, false},
+	{msg.EvSMSAccepted, false},
+	{msg.EvSMSTemporary, false},
+	{msg.EvSMSPermanent, false},
+	{msg.EvSMSLost, false},
+	{msg.EvSMSResubmit, false},
+	{msg.EvSMSDelivered, false},
+	{msg.EvSMSFailed, false},
+	{msg.EvSMSExpired, false},
+	{msg.EvValidity, false},
+	{msg.EvReceiptDone, false},
 }
 
 var letters = map[string]msg.State{
@@ -235,9 +250,12 @@ func TestReceiptDue(t *testing.T) {
 		registered byte
 		due        string // of DELIVERED SMS_DELIVERED SMS_FAILED EXPIRED UNKNOWN
 	}{
-		{0x00, "no  no  no  no  no "}, {0x01, "yes yes yes yes yes"},
-		{0x02, "no  no  yes yes yes"}, {0x03, "yes yes no  no  no "},
-		{0x10, "no  no  no  no  no "}, {0x1d, "yes yes yes yes yes"},
+		{0x00, "no  no  no  no  no "},
+		{0x01, "yes yes yes yes yes"},
+		{0x02, "no  no  yes yes yes"},
+		{0x03, "yes yes no  no  no "},
+		{0x10, "no  no  no  no  no "},
+		{0x1d, "yes yes yes yes yes"},
 	} {
 		var got []string
 		for _, s := range []msg.State{msg.Delivered, msg.SMSDelivered, msg.SMSFailed, msg.Expired, msg.Unknown} {

@@ -45,17 +45,21 @@ func TestDeadlinesFire(t *testing.T) {
 		want   []string
 	}{
 		{"ACCEPTED", 0, nil, []string{
-			"30s claim-deadline: ACCEPTED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED"}},
+			"30s claim-deadline: ACCEPTED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED",
+		}},
 		{"PUSHED", 0, []msg.Event{msg.EvPushBegin, msg.EvPushAccepted}, []string{
-			"30s claim-deadline: PUSHED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED"}},
+			"30s claim-deadline: PUSHED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED",
+		}},
 		{"CLAIMED possible-loss", 0, []msg.Event{msg.EvClaim}, []string{"1m0s validity-over: CLAIMED → UNKNOWN"}},
 		{"CLAIMED possible-duplicate", msg.PossibleDuplicate, []msg.Event{msg.EvClaim}, []string{
-			"10s lease-over: CLAIMED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED"}},
+			"10s lease-over: CLAIMED → FALLBACK", "1m0s validity-over: FALLBACK → EXPIRED",
+		}},
 		{"DELIVERED", 0, []msg.Event{msg.EvClaim, msg.EvDelivered}, nil},
 		{"FALLBACK begun", 0, []msg.Event{msg.EvPushDead, msg.EvSMSBegin}, nil},
 		{"SMS_UNKNOWN", 0, []msg.Event{msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSLost}, []string{"1m0s validity-over: SMS_UNKNOWN → UNKNOWN"}},
 		{"SMS_SUBMITTED", 0, []msg.Event{msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSAccepted}, []string{
-			"1m20s validity-over: SMS_SUBMITTED → UNKNOWN"}},
+			"1m20s validity-over: SMS_SUBMITTED → UNKNOWN",
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

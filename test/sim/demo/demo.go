@@ -197,8 +197,8 @@ func (d *demo) send(ctx context.Context) error {
 	}
 	shop := d.o.Messages / 4
 	bank := d.o.Messages - shop
-	// Ten seconds of load, or what the demo's time allows.
-	rate := func(n int) string { return strconv.Itoa(max(20, n/10)) }
+	// Ten seconds of load; less for a few messages.
+	rate := func(n int) string { return strconv.Itoa(max(150, n/10)) }
 	receiptWait := "20s"
 	if d.o.Kills > 0 {
 		receiptWait = "60s"
@@ -210,10 +210,14 @@ func (d *demo) send(ctx context.Context) error {
 		name string
 		args []string
 	}{
-		{"bank", []string{"--count", strconv.Itoa(bank), "--rate", rate(bank), "--binds", "2", "--window", "50",
-			"--mix", "gsm=40,gsm-ext=12,latin1=10,ucs2=22,emoji=6,payload=4,long=4,otp=2"}},
-		{"shop", []string{"--count", strconv.Itoa(shop), "--rate", rate(shop), "--client", "go-smpp", "--window", "40",
-			"--mix", "gsm=45,gsm-ext=10,latin1=10,ucs2=25,emoji=6,payload=2,long=2"}},
+		{"bank", []string{
+			"--count", strconv.Itoa(bank), "--rate", rate(bank), "--binds", "2", "--window", "50",
+			"--mix", "gsm=40,gsm-ext=12,latin1=10,ucs2=22,emoji=6,payload=4,long=4,otp=2",
+		}},
+		{"shop", []string{
+			"--count", strconv.Itoa(shop), "--rate", rate(shop), "--client", "go-smpp", "--window", "40",
+			"--mix", "gsm=45,gsm-ext=10,latin1=10,ucs2=25,emoji=6,payload=2,long=2",
+		}},
 	} {
 		if e.args[1] == "0" {
 			continue

@@ -87,17 +87,30 @@ type Summary struct {
 }
 
 // Fault says what went wrong that must not, or nil. Refusals are the SMSC's
-// right, and unanswered messages the connection's.
+// right, and unanswered messages the connection's. A lost connection may also
+// cut off the answer to a receipt, which then comes again, and the response to
+// a message, whose receipt then names an id that was never seen.
 func (s *Summary) Fault() error {
+	doubled, unmatched := s.ReceiptsDoubled, s.Unmatched
+	if s.Lost > 0 {
+		doubled = 0
+	}
+	if s.Unanswered > 0 {
+		unmatched = 0
+	}
 	for _, f := range []struct {
 		n    int
 		what string
 	}{
-		{s.ReceiptsMissing, "receipts missing"}, {s.ReceiptsDoubled, "receipts doubled"},
-		{s.Unmatched, "receipts for no message of ours"}, {s.Unasked, "receipts that nobody asked for"},
-		{s.Unreadable, "receipts that cannot be read"}, {s.SameID, "message ids given twice"}, {s.Unencodable, "messages that the client cannot encode"},
+		{s.ReceiptsMissing, "receipts missing"},
+		{doubled, "receipts doubled"},
+		{unmatched, "receipts for no message of ours"},
+		{s.Unasked, "receipts that nobody asked for"},
+		{s.Unreadable, "receipts that cannot be read"},
+		{s.SameID, "message ids given twice"},
+		{s.Unencodable, "messages that the client cannot encode"},
 	} {
-		if f.n > 0 && (s.Unanswered == 0 || f.what != "receipts for no message of ours") {
+		if f.n > 0 {
 			return fmt.Errorf("%d %s", f.n, f.what)
 		}
 	}

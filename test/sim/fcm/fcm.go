@@ -201,15 +201,19 @@ func (s *Server) examine(r *http.Request) (p provider.Push, bad *refusal) {
 	}
 	fresh, ok := s.grants.valid(r.Header.Get("Authorization"), time.Now())
 	if !ok {
-		return p, &refusal{http.StatusUnauthorized, "UNAUTHENTICATED", "", "",
-			"Request had invalid authentication credentials."}
+		return p, &refusal{
+			http.StatusUnauthorized, "UNAUTHENTICATED", "", "",
+			"Request had invalid authentication credentials.",
+		}
 	}
 	if fresh {
 		s.Count(func(st *provider.Stats) { st.Bearers++ })
 	}
 	if project != s.opts.ProjectID {
-		return p, &refusal{http.StatusForbidden, "PERMISSION_DENIED", "", "",
-			"Permission 'cloudmessaging.messages.create' denied."}
+		return p, &refusal{
+			http.StatusForbidden, "PERMISSION_DENIED", "", "",
+			"Permission 'cloudmessaging.messages.create' denied.",
+		}
 	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 const (
 	maxLine      = 64 << 10
 	maxOpen      = 200_000 // messages in the phones' hands at a time
+	maxSeen      = 1_000_000
 	resubscribe  = 100 * time.Millisecond
 	callTimeout  = 10 * time.Second
 	retryBackoff = 100 * time.Millisecond
@@ -163,6 +164,9 @@ func (p *Park) take(ctx context.Context, m push) {
 		return
 	}
 	p.open++
+	if len(p.seen) >= maxSeen {
+		clear(p.seen) // a repeated push of an old message would be claimed again, which is no fault
+	}
 	now := time.Now()
 	l := &books.HandsetLine{
 		ID: m.ID, Device: d.Device, Number: d.Number, Platform: d.Platform, PushedAt: &now, Pushes: 1,

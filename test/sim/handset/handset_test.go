@@ -161,26 +161,35 @@ func TestBehaviours(t *testing.T) {
 		check func(l books.HandsetLine) bool
 	}{
 		"claims, acknowledges, reads": {
-			Options{Read: 1}, func(c map[string]int) bool { return c[read1] > 0 }, map[string]int{claim1: 1, delivered1: 1, read1: 1},
+			Options{Read: 1},
+			func(c map[string]int) bool { return c[read1] > 0 },
+			map[string]int{claim1: 1, delivered1: 1, read1: 1},
 			func(l books.HandsetLine) bool {
 				return l.Claim == 200 && l.Delivered == 204 && l.Read == 204 && l.Text == sum && l.From == "CHAT"
 			},
 		},
 		"never acknowledges": {
-			Options{NeverAck: 1}, func(c map[string]int) bool { return c[claim1] > 0 }, map[string]int{claim1: 1},
+			Options{NeverAck: 1},
+			func(c map[string]int) bool { return c[claim1] > 0 },
+			map[string]int{claim1: 1},
 			func(l books.HandsetLine) bool { return l.Claim == 200 && l.Delivered == 0 },
 		},
 		"claims twice": {
-			Options{Twice: 1}, func(c map[string]int) bool { return c[delivered1] > 0 }, map[string]int{claim1: 2, delivered1: 1},
+			Options{Twice: 1},
+			func(c map[string]int) bool { return c[delivered1] > 0 },
+			map[string]int{claim1: 2, delivered1: 1},
 			func(l books.HandsetLine) bool { return l.Replay == 200 && l.ReplaySum == sum },
 		},
 		"syncs": {
-			Options{Sync: 1}, func(c map[string]int) bool { return c[delivered1] > 0 },
+			Options{Sync: 1},
+			func(c map[string]int) bool { return c[delivered1] > 0 },
 			map[string]int{"GET /v1/messages": 2, claim1: 1, delivered1: 1},
 			func(l books.HandsetLine) bool { return l.Claim == 200 && l.Fault == "" },
 		},
 		"late": {
-			Options{Late: 1}, func(c map[string]int) bool { return c[delivered1] > 0 }, map[string]int{claim1: 1, delivered1: 1},
+			Options{Late: 1},
+			func(c map[string]int) bool { return c[delivered1] > 0 },
+			map[string]int{claim1: 1, delivered1: 1},
 			func(l books.HandsetLine) bool { return l.ClaimedAt.Sub(*l.PushedAt) >= 15*time.Millisecond },
 		},
 	} {
@@ -205,11 +214,21 @@ func TestBehaviours(t *testing.T) {
 
 func TestOfflineCallsNothing(t *testing.T) {
 	s := newScripted(t)
-	ids := []string{"s-1", "s-2", "s-1"}
-	taken := func(map[string]int) bool { return len(s.pushes) == 0 }
-	sum, lines := s.run(t, Options{Offline: 1}, ids, taken)
-	if len(s.calls) != 0 || len(lines) != sum.Pushes-sum.Repeated || sum.Behaviours[offline] != len(lines) {
-		t.Errorf("calls %v, summary %+v, %d lines, want no call and a line a message", s.calls, sum, len(lines))
+	o := Options{Offline: 0.5}
+	var ids, last []string
+	for i := 0; len(ids) < 3 || len(last) == 0; i++ {
+		if id := fmt.Sprintf("s-%d", i); o.behaviour(id) == offline {
+			ids = append(ids, id)
+		} else {
+			last = []string{id}
+		}
+	}
+	// Pushes are taken in their order: the last one's claim tells that all were.
+	end := "PUT /v1/messages/" + last[0] + "/receipts/delivered"
+	all := append(append(ids, ids[0]), last[0])
+	sum, lines := s.run(t, o, all, func(c map[string]int) bool { return c[end] > 0 })
+	if sum.Behaviours[offline] != len(ids) || sum.Repeated != 1 || len(lines) != len(ids)+1 || len(s.calls) > 3 {
+		t.Errorf("summary %+v, calls %v, want %d offline, one repeated push, calls for %v only", sum, s.calls, len(ids), last)
 	}
 }
 

@@ -42,7 +42,10 @@ func (m *message) asked() bool {
 	return false
 }
 
-const intermediateAsked = 0x10
+const (
+	intermediateAsked = 0x10
+	maxScheduled      = 1_000_000 // responses and receipts; above it responses go at once
+)
 
 // submit judges one submit_sm, answers it and arranges its receipt.
 func (s *Server) submit(c *conn, p pdu.PDU) {
@@ -80,7 +83,7 @@ func (s *Server) submit(c *conn, p pdu.PDU) {
 		s.respond(c, pdu.AppendHeader(nil, pdu.SubmitSMResp, status, p.Seq()), 0)
 		return
 	}
-	s.accept1(msg)
+	s.take(msg)
 	early := msg.asked() && s.rng.Float64() < s.o.ReceiptBeforeResp
 	if s.o.Unacked {
 		msg.line.Unanswered = true
@@ -112,9 +115,9 @@ func (s *Server) judge(oneText bool) pdu.Status {
 	return pdu.ROK
 }
 
-// accept1 gives msg its ids and its fate, which hangs on the body and the seed
+// take gives msg its ids and its fate, which hangs on the body and the seed
 // alone, not on the order of arrival; the caller holds mu.
-func (s *Server) accept1(msg *message) {
+func (s *Server) take(msg *message) {
 	s.sum.Accepted++
 	msg.id, msg.receiptID = s.ids()
 	sum, _ := hex.DecodeString(msg.line.BodyBlank[:16])
@@ -164,7 +167,7 @@ func (s *Server) respond(c *conn, resp pdu.PDU, extra time.Duration) {
 	s.mu.Unlock()
 	switch {
 	case s.o.Unacked:
-	case wait <= 0:
+	case wait <= 0 || s.times.len() >= maxScheduled:
 		_ = c.s.Send(resp)
 	default:
 		s.times.at(time.Now().Add(wait), func() { _ = c.s.Respond(resp) })

@@ -59,6 +59,13 @@ func (s *schedule) at(t time.Time, do func()) {
 	}
 }
 
+// len is the number of functions that wait.
+func (s *schedule) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.due)
+}
+
 func (s *schedule) run() {
 	defer close(s.ended)
 	timer := time.NewTimer(time.Hour)

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	maxConns = 4096    // connections at a time
-	recent   = 100_000 // finished messages that query_sm still finds
-	unbindIn = time.Second
+	maxConns    = 4096    // connections at a time
+	maxAccounts = 10_000  // system_ids, where any is accepted
+	recent      = 100_000 // finished messages that query_sm still finds
+	unbindIn    = time.Second
 )
 
 // Server is the SMSC. Its messages, accounts and queues belong to mu.
@@ -226,6 +227,11 @@ func (a *account) drop(c *conn) {
 // refuse tells with which status a bind is refused, or ESME_ROK.
 func (s *Server) refuse(b *pdu.Bind) pdu.Status {
 	if len(s.o.Accounts) == 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.accounts[b.SystemID] == nil && len(s.accounts) >= maxAccounts {
+			return pdu.RBINDFAIL
+		}
 		return pdu.ROK
 	}
 	password, known := s.o.Accounts[b.SystemID]

@@ -246,8 +246,13 @@ func TestRegisteredDelivery(t *testing.T) {
 		fail       float64
 		want       string
 	}{
-		{0, 0, ""}, {1, 0, "DELIVRD"}, {2, 0, ""}, {3, 0, "DELIVRD"},
-		{1, 1, "UNDELIV"}, {2, 1, "UNDELIV"}, {3, 1, ""},
+		{0, 0, ""},
+		{1, 0, "DELIVRD"},
+		{2, 0, ""},
+		{3, 0, "DELIVRD"},
+		{1, 1, "UNDELIV"},
+		{2, 1, "UNDELIV"},
+		{3, 1, ""},
 	} {
 		book := filepath.Join(t.TempDir(), "book")
 		s := start(t, Options{FailRate: tc.fail, Book: book})
