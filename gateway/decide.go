@@ -38,7 +38,7 @@ func policyOf(cfg *config.Config) *route.Policy {
 func (g *Gateway) accountOf(b *upstream.Bind) *route.Account {
 	a := g.cfg.Account(b.Account.SystemID)
 	return &route.Account{
-		SystemID: b.Account.SystemID, Alphabet: a.DefaultAlphabet,
+		SystemID: b.Account.SystemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
 		OptedIn: a.Divert && b.Account.SystemID != "",
 	}
 }

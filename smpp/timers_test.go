@@ -62,6 +62,7 @@ func TestEnquireLinkAnsweredInside(t *testing.T) {
 func TestEnquireLinkAnsweredBeforeBlockedPDU(t *testing.T) {
 	bubble(t, timed, func(r *rig) {
 		release := make(chan struct{})
+		defer close(release)
 		r.rec.on = func(pdu.PDU) { <-release }
 		r.serve()
 		r.peer.Send(pdu.AppendHeader(nil, pdu.EnquireLink, pdu.ROK, 77), smpptest.Message(pdu.SubmitSM, 78, "held"))
@@ -69,7 +70,6 @@ func TestEnquireLinkAnsweredBeforeBlockedPDU(t *testing.T) {
 			t.Errorf("enquire_link_resp has sequence_number %d, want 77", got)
 		}
 		r.at(0)
-		close(release)
 	})
 }
 

@@ -87,6 +87,7 @@ type Account struct {
 	SystemID        string
 	Divert          bool            // it has opted in to diversion
 	DefaultAlphabet coding.Alphabet // what its data_coding 0 means
+	DataCoding1     coding.Alphabet // what its data_coding 1 means; Unsupported: only what reads the same both ways
 }
 
 // SMSC is a message centre. Upstream of transparent binds only Name and Addr

@@ -158,7 +158,7 @@ func TestFull(t *testing.T) {
 		Accounts: []Account{
 			{SystemID: "bank", Divert: true, DefaultAlphabet: coding.Latin1},
 			{SystemID: "news", DefaultAlphabet: coding.ASCII},
-			{SystemID: "plain", DefaultAlphabet: coding.GSM7},
+			{SystemID: "plain", DefaultAlphabet: coding.GSM7, DataCoding1: coding.GSM7},
 		},
 		SMSCs: []SMSC{
 			{Name: "smsc-a", Addr: "smsc.example.net:2775", Sessions: 2, Window: 500, Rate: 2000},
@@ -273,10 +273,10 @@ func TestAccounts(t *testing.T) {
 		id   string
 		want Account
 	}{
-		{all, "anyone", Account{"anyone", true, coding.GSM7}},
-		{some, "bank", Account{"bank", true, coding.Latin1}},
-		{some, "news", Account{"news", false, coding.ASCII}},
-		{some, "anyone", Account{"anyone", false, coding.GSM7}},
+		{all, "anyone", Account{"anyone", true, coding.GSM7, coding.Unsupported}},
+		{some, "bank", Account{"bank", true, coding.Latin1, coding.Unsupported}},
+		{some, "news", Account{"news", false, coding.ASCII, coding.Unsupported}},
+		{some, "anyone", Account{"anyone", false, coding.GSM7, coding.Unsupported}},
 	} {
 		if got := tt.c.Account(tt.id); got != tt.want {
 			t.Errorf("Account(%q) of %s = %+v, want %+v", tt.id, tt.c.File, got, tt.want)

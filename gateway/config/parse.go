@@ -181,6 +181,7 @@ func (l *loader) accounts(file *section, c *Config) {
 			SystemID:        must(s, "system_id", "the system_id of an ESME", str(systemID)),
 			Divert:          get(s, "divert", false, boolean),
 			DefaultAlphabet: get(s, "default_alphabet", coding.GSM7, alphabet),
+			DataCoding1:     get(s, "data_coding_1", coding.Unsupported, dataCoding1),
 		}
 		seen.check(s, "system_id", a.SystemID)
 		s.refuse("password_file", "allow", "window", "rate", "max_binds", "local_addr")
@@ -188,6 +189,11 @@ func (l *loader) accounts(file *section, c *Config) {
 		s.close()
 		c.Accounts = append(c.Accounts, a)
 	}
+}
+
+func dataCoding1(v *value) (coding.Alphabet, error) {
+	i, err := oneOf[uint8]("gsm", "ascii")(v)
+	return []coding.Alphabet{coding.GSM7, coding.ASCII}[i], err
 }
 
 func alphabet(v *value) (coding.Alphabet, error) {

@@ -66,6 +66,7 @@ type Account struct {
 	SystemID string
 	OptedIn  bool
 	Alphabet coding.Alphabet // what data_coding 0 means here
+	IA5      coding.Alphabet // what data_coding 1 means here; Unsupported: see alphabetOf
 }
 
 // Verdict is the decision for one submit_sm. The zero Verdict forwards.
@@ -118,7 +119,7 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 	if r := p.forbidden(m, n); r != msg.NoReason {
 		return forward(r)
 	}
-	alphabet, ok := coding.OfDataCoding(m.DataCoding, acc.Alphabet)
+	alphabet, ok := alphabetOf(m, acc)
 	if !ok {
 		return forward(msg.ReasonDataCoding)
 	}
@@ -135,6 +136,32 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 		v.Divert, v.Reason = false, msg.ReasonShadow
 	}
 	return v
+}
+
+// alphabetOf is the alphabet of m. data_coding 1 is IA5 to the specification
+// (§5.2.19), but some stacks, npm's smpp for one, put it over octets of the
+// GSM alphabet. Unless the account says which it means, control characters
+// tell GSM text from ASCII, and a text with octets that read differently in
+// the two has no certain alphabet: it stays with the carrier.
+func alphabetOf(m *pdu.SM, acc *Account) (coding.Alphabet, bool) {
+	a, ok := coding.OfDataCoding(m.DataCoding, acc.Alphabet)
+	if !ok || m.DataCoding != 1 {
+		return a, ok
+	}
+	if acc.IA5 != coding.Unsupported {
+		return acc.IA5, true
+	}
+	b, _ := m.Payload()
+	for _, c := range b {
+		switch {
+		case c == '\n', c == '\r':
+		case c < ' ' && c != '\t':
+			return coding.GSM7, true
+		case c == '\t', c == '$', c == '@', c >= '[' && c <= '`', c >= '{':
+			a, ok = coding.Unsupported, false
+		}
+	}
+	return a, ok
 }
 
 // schedule sets the deadlines of a message that goes to the app.
