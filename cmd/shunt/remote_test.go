@@ -351,7 +351,7 @@ func TestTrace(t *testing.T) {
 	got := r.ok("trace", "0000002a")
 	for _, want := range []string{
 		`message     ` + sms.String() + "\n", "message_id  0000002a\n", "to          +4477••••0042\n", "from        +4477••••0099, of ESME bank\n",
-		"state       SMS_FAILED since 20", "sms         attempts 1, sent again 0, by smsc-own as 77, err 012\n", "receipt     waits for the ESME\n",
+		"state       SMS_FAILED since 20", "sms         attempts 1, sent again 0, by smsc-own as 77, which said 012\n", "receipt     waits for the ESME\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("trace =\n%swant %q in it", got, want)

@@ -94,7 +94,7 @@ func smsLine(t *noc.Trace) string {
 		parts = append(parts, fmt.Sprintf("by %s as %s", t.Peer, t.SMSID))
 	}
 	if t.SMSErr != "" {
-		parts = append(parts, "err "+t.SMSErr)
+		parts = append(parts, "which said "+t.SMSErr)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -136,7 +136,7 @@ func TestOverdueAfterReopening(t *testing.T) {
 		if d := cmp.Diff(want, k.seen()); d != "" {
 			t.Errorf("right after Start (-want +got):\n%s", d)
 		}
-		time.Sleep(start.Add(10*time.Minute - time.Millisecond).Sub(time.Now()))
+		time.Sleep(time.Until(start.Add(10*time.Minute - time.Millisecond)))
 		synctest.Wait()
 		if len(k.seen()) != 2 {
 			t.Errorf("early: %v", k.seen())

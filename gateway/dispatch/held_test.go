@@ -1,0 +1,306 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// canceled is a context that has ended.
+func canceled() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx, cancel
+}
+
+// TestReceipts: what the SMSC says in the end, in its own words, once.
+func TestReceipts(t *testing.T) {
+	for _, c := range []struct {
+		st     smpp.MessageState
+		err    string
+		want   msg.State
+		smsErr string
+	}{
+		{smpp.StateDelivered, "000", msg.SMSDelivered, "DELIVRD 000"},
+		{smpp.StateDelivered, "", msg.SMSDelivered, "DELIVRD"},
+		{smpp.StateExpired, "011", msg.Expired, "EXPIRED 011"},
+		{smpp.StateDeleted, "001", msg.SMSFailed, "DELETED 001"},
+		{smpp.StateUndeliverable, "034", msg.SMSFailed, "UNDELIV 034"},
+		{smpp.StateUnknown, "", msg.SMSFailed, "UNKNOWN"},
+		{smpp.StateRejected, "a b c", msg.SMSFailed, "REJECTD abc"},
+	} {
+		t.Run(c.st.Stat()+" "+c.err, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, nil)
+				b.carrier.script = accept
+				id := b.put(b.message())
+				b.wantState(id, msg.SMSSubmitted)
+				for _, st := range []smpp.MessageState{smpp.StateEnroute, smpp.StateAccepted} { // not the end
+					b.wantAnswer(b.receipt("id1", st, ""), pdu.ROK)
+				}
+				b.wantState(id, msg.SMSSubmitted)
+				done := time.Now().Add(-time.Second)
+				b.wantAnswer(b.receipt("id1", c.st, c.err), pdu.ROK)
+				r := b.wantState(id, c.want)
+				if r.SMSErr != c.smsErr || !r.DoneAt.Equal(done) || len(b.told()) != 1 {
+					t.Errorf("err %q, done %s, %d receipts; want %q, %s, 1", r.SMSErr, r.DoneAt, len(b.told()), c.smsErr, done)
+				}
+				if reason, _ := b.reason(id, b.last(id)); reason != msg.ReasonReceipt {
+					t.Errorf("reason %s, want %s", reason, msg.ReasonReceipt)
+				}
+				// Repeated while our own receipt is still due: answered, and without effect.
+				b.wantAnswer(b.receipt("id1", smpp.StateUndeliverable, "099"), pdu.ROK)
+				if again := b.wantState(id, c.want); again.SMSErr != c.smsErr || len(b.told()) != 1 {
+					t.Errorf("a repeated receipt made it %q, %d receipts", again.SMSErr, len(b.told()))
+				}
+			})
+		})
+	}
+}
+
+// last is the kind of the last event in the trace.
+func (b *box) last(id msg.ID) msg.Event {
+	b.t.Helper()
+	steps, err := b.spool.Trace(id)
+	if err != nil {
+		b.t.Fatalf("Trace(%s) = %v", id, err)
+	}
+	return steps[len(steps)-1].Event
+}
+
+// TestReceiptBeforeResponse: it is held, answered when it is durable, and
+// counts.
+func TestReceiptBeforeResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		id := b.put(b.message())
+		synctest.Wait()
+		answer := b.receipt("id1", smpp.StateDelivered, "000")
+		b.wantNoAnswer(answer)
+		time.Sleep(20 * time.Second)
+		b.wantNoAnswer(answer)
+		b.wantState(id, msg.Fallback)
+		accept(1, b.carrier.submits()[0])
+		b.wantState(id, msg.SMSDelivered)
+		b.wantAnswer(answer, pdu.ROK)
+		time.Sleep(time.Hour)
+		b.wantNoAnswer(answer)
+		if b.d.Counters.ReceiptsHeld.Load() != 1 || b.d.Counters.ReceiptsUnknown.Load() != 0 || len(b.told()) != 1 {
+			t.Errorf("%d held, %d unknown, %d told; want 1, 0, 1", b.d.Counters.ReceiptsHeld.Load(), b.d.Counters.ReceiptsUnknown.Load(), len(b.told()))
+		}
+	})
+}
+
+// TestReceiptToNothing: it is answered after the hold, so that the SMSC does
+// not send it for ever; a repetition does not leave the first one open.
+func TestReceiptToNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.carrier.script = accept
+		b.wantState(b.put(b.message()), msg.SMSSubmitted)
+		first := b.receipt("nobody's", smpp.StateDelivered, "")
+		time.Sleep(10 * time.Second)
+		second := b.receipt("nobody's", smpp.StateDelivered, "")
+		b.wantAnswer(first, pdu.ROK)
+		time.Sleep(holdTime - time.Second)
+		b.wantNoAnswer(second)
+		time.Sleep(2500 * time.Millisecond)
+		b.wantAnswer(second, pdu.ROK)
+		if n := b.d.Counters.ReceiptsUnknown.Load(); n != 1 {
+			t.Errorf("ReceiptsUnknown = %d, want 1", n)
+		}
+		// The id of another SMSC is no id of ours.
+		other := make(chan pdu.Status, 1)
+		b.d.OnReceipt(CarrierReceipt{SMSC: "smsc-other", ID: "id1", State: smpp.StateDelivered}, func(s pdu.Status) { other <- s })
+		b.wantNoAnswer(other)
+	})
+}
+
+// TestHoldIsBounded: what cannot be held is for the SMSC to send again.
+func TestHoldIsBounded(t *testing.T) {
+	var h heldReceipts
+	now := time.Now()
+	answered := 0
+	for i := range maxHeld {
+		if !h.hold(CarrierReceipt{ID: fmt.Sprint(i)}, func(pdu.Status) { answered++ }, now) {
+			t.Fatalf("hold() refused the receipt %d of %d", i, maxHeld)
+		}
+	}
+	if h.hold(CarrierReceipt{ID: "one more"}, func(pdu.Status) { answered++ }, now) {
+		t.Error("hold() took more than it may")
+	}
+	if !h.hold(CarrierReceipt{ID: "7"}, func(pdu.Status) {}, now) || answered != 1 {
+		t.Errorf("a repetition of a held one: %d answered, want the first", answered)
+	}
+	d := New(Options{Spool: &flaky{Spool: start(t, nil).spool}})
+	d.held.m = h.m
+	var got pdu.Status
+	d.OnReceipt(CarrierReceipt{ID: "one more", State: smpp.StateDelivered}, func(s pdu.Status) { got = s })
+	if got != pdu.RXTAPPN {
+		t.Errorf("a receipt beyond the bound was answered %s, want %s", got, pdu.RXTAPPN)
+	}
+}
+
+// TestReceiptNotDurable: a temporary error, so that the SMSC keeps it; sent
+// again, it counts.
+func TestReceiptNotDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.carrier.script = accept
+		id := b.put(b.message())
+		b.wantState(id, msg.SMSSubmitted)
+		b.flaky.set(func(e spool.Event) error {
+			if e.Kind == msg.EvSMSDelivered {
+				return errDisk
+			}
+			return nil
+		})
+		b.wantAnswer(b.receipt("id1", smpp.StateDelivered, "000"), pdu.RXTAPPN)
+		b.wantState(id, msg.SMSSubmitted)
+		b.flaky.set(nil)
+		b.wantAnswer(b.receipt("id1", smpp.StateDelivered, "000"), pdu.ROK)
+		b.wantState(id, msg.SMSDelivered)
+		if n := len(b.told()); n != 1 {
+			t.Errorf("%d receipts, want 1", n)
+		}
+		b.close()
+		answer := make(chan pdu.Status, 1)
+		b.d.postReceipt(id, CarrierReceipt{SMSC: "smsc-own", ID: "id1", State: smpp.StateDelivered}, func(s pdu.Status) { answer <- s })
+		if got := <-answer; got != pdu.RXTAPPN {
+			t.Errorf("answered %s after the spool was closed, want %s", got, pdu.RXTAPPN)
+		}
+	})
+}
+
+// TestNoReceiptWanted: an ESME that asked for none is told nothing.
+func TestNoReceiptWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.carrier.script = accept
+		m := b.message()
+		m.RegisteredDelivery = 0
+		id := b.put(m)
+		b.wantState(id, msg.SMSSubmitted)
+		b.wantAnswer(b.receipt("id1", smpp.StateDelivered, ""), pdu.ROK)
+		b.wantState(id, msg.SMSDelivered)
+		if len(b.told()) != 0 || len(b.finished) != 1 {
+			t.Errorf("%d receipts, %d finished; want 0, 1", len(b.told()), len(b.finished))
+		}
+	})
+}
+
+// TestRestart stops in every state and starts again: exactly one outcome, one
+// receipt, and never an SMS more than the state allows.
+func TestRestart(t *testing.T) {
+	claim := spool.Event{Kind: msg.EvClaim, Device: "phone"}
+	delivered := spool.Event{Kind: msg.EvDelivered, Device: "phone"}
+	accepted := spool.Event{Kind: msg.EvSMSAccepted, Peer: "smsc-own", SMSID: "id1"}
+	ev := func(k msg.Event) spool.Event { return spool.Event{Kind: k} }
+	for _, c := range []struct {
+		name        string
+		prefer      msg.Prefer
+		events      []spool.Event
+		pushes      int
+		sms         int
+		resubmitted uint64
+		want        msg.State
+	}{
+		{"ACCEPTED", 0, nil, 1, 1, 0, msg.SMSDelivered},
+		{"PUSHING", 0, []spool.Event{ev(msg.EvPushBegin)}, 1, 1, 0, msg.SMSDelivered},
+		{"PUSHED", 0, []spool.Event{ev(msg.EvPushBegin), ev(msg.EvPushAccepted)}, 0, 1, 0, msg.SMSDelivered},
+		{"CLAIMED, possible-loss", msg.PossibleLoss, []spool.Event{claim}, 0, 0, 0, msg.Unknown},
+		{"CLAIMED, possible-duplicate", msg.PossibleDuplicate, []spool.Event{claim}, 0, 1, 0, msg.SMSDelivered},
+		{"DELIVERED", 0, []spool.Event{claim, delivered}, 0, 0, 0, msg.Delivered},
+		{"FALLBACK", 0, []spool.Event{ev(msg.EvPushDead)}, 0, 1, 0, msg.SMSDelivered},
+		{"FALLBACK, begun", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin)}, 0, 1, 1, msg.SMSDelivered},
+		{"FALLBACK, after a temporary status", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), ev(msg.EvSMSTemporary)}, 0, 1, 0, msg.SMSDelivered},
+		{"SMS_UNKNOWN", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), ev(msg.EvSMSLost)}, 0, 1, 1, msg.SMSDelivered},
+		{"SMS_UNKNOWN, begun", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), ev(msg.EvSMSLost), ev(msg.EvSMSResubmit)}, 0, 1, 1, msg.SMSDelivered},
+		{"SMS_SUBMITTED", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), accepted}, 0, 0, 0, msg.SMSDelivered},
+		{"SMS_DELIVERED", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), accepted, ev(msg.EvSMSDelivered)}, 0, 0, 0, msg.SMSDelivered},
+		{"SMS_FAILED", 0, []spool.Event{ev(msg.EvPushDead), ev(msg.EvSMSBegin), ev(msg.EvSMSPermanent)}, 0, 0, 0, msg.SMSFailed},
+		{"EXPIRED", 0, []spool.Event{ev(msg.EvValidity)}, 0, 0, 0, msg.Expired},
+		{"UNKNOWN", 0, []spool.Event{claim, ev(msg.EvValidity)}, 0, 0, 0, msg.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				before := open(t, dir, func(o *Options) { o.Apps[0].Workers = 1 })
+				before.device("phone", nil)
+				before.spool.Start() // and nobody works
+				m := before.message()
+				m.Prefer = c.prefer
+				id := before.put(m)
+				for _, e := range c.events {
+					e.ID = id
+					if r := before.do(e); r.Err != nil {
+						t.Fatalf("%s: %v", e.Kind, r.Err)
+					}
+				}
+				before.close()
+
+				b := open(t, dir, nil)
+				b.carrier.script = accept
+				b.run()
+				time.Sleep(time.Minute) // the claim deadline and the lease are over
+				synctest.Wait()
+				if !b.get(id).State.Final() && c.want == msg.SMSDelivered {
+					b.wantAnswer(b.receipt("id1", smpp.StateDelivered, "000"), pdu.ROK)
+				}
+				time.Sleep(2 * time.Hour) // validity is over, and a receipt's grace
+				b.wantState(id, c.want)
+				if n := len(b.provider.pushes()); n != c.pushes {
+					t.Errorf("%d pushes, want %d", n, c.pushes)
+				}
+				if n := len(b.carrier.submits()); n != c.sms || b.d.Counters.Resubmitted.Load() != c.resubmitted {
+					t.Errorf("%d SMS, %d resubmitted; want %d, %d; trace:%s", n, b.d.Counters.Resubmitted.Load(), c.sms, c.resubmitted, b.trace(id))
+				}
+				if told := b.told(); len(told) != 1 || told[0].State != c.want {
+					t.Errorf("receipts %+v, want one of %s", told, c.want)
+				}
+				// A third start finds the receipt, and nothing else to do.
+				b.close()
+				last := open(t, dir, nil)
+				last.run()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if told := last.told(); len(told) != 1 || len(last.carrier.submits())+len(last.provider.pushes()) != 0 {
+					t.Errorf("at the third start: %d receipts, %d SMS, %d pushes; want 1, 0, 0",
+						len(told), len(last.carrier.submits()), len(last.provider.pushes()))
+				}
+			})
+		})
+	}
+}
+
+// TestRestartTooLate: after a stop beyond validity nothing is pushed or sent.
+func TestRestartTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		before := open(t, dir, nil)
+		before.device("phone", nil)
+		before.spool.Start()
+		waiting := before.put(before.message())
+		falling := before.put(before.message())
+		if r := before.do(spool.Event{ID: falling, Kind: msg.EvPushDead}); r.Err != nil {
+			t.Fatalf("push-dead: %v", r.Err)
+		}
+		before.close()
+		time.Sleep(2 * time.Hour)
+		b := open(t, dir, nil)
+		b.run()
+		for _, id := range []msg.ID{waiting, falling} {
+			b.wantState(id, msg.Expired)
+		}
+		if n, m := len(b.provider.pushes()), len(b.carrier.submits()); n != 0 || m != 0 || len(b.told()) != 2 {
+			t.Errorf("%d pushes, %d SMS, %d receipts; want 0, 0, 2", n, m, len(b.told()))
+		}
+	})
+}
