@@ -56,7 +56,8 @@ type Handler interface {
 	HandleRequest(p pdu.PDU)
 	// HandleResponse takes the response to a forwarded request, its
 	// sequence_number restored to the one that the request came with; and every
-	// generic_nack that answers nothing.
+	// generic_nack under sequence_number 0. One that names a request which is
+	// not outstanding is dropped: it could hit an unrelated one elsewhere.
 	HandleResponse(p pdu.PDU)
 	// HandleBatch runs after all PDUs of one read.
 	HandleBatch()
@@ -441,7 +442,7 @@ func (s *Session) handleResponse(h Handler, p pdu.PDU) {
 		if p.ID() == pdu.UnbindResp {
 			s.Finish()
 		} // else an answer of any kind to an enquire_link: a sign of life
-	case p.ID() == pdu.GenericNack:
+	case p.ID() == pdu.GenericNack && seq == 0: // of a PDU that could not be read (§4.3.1)
 		h.HandleResponse(p)
 	default:
 		s.Stats.Unmatched.Add(1)

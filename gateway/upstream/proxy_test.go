@@ -3,14 +3,11 @@ package upstream
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"slices"
 	"testing"
 	"time"
 
-	"shunt/gateway/msg"
-	"shunt/smpp"
 	"shunt/smpp/pdu"
 )
 
@@ -86,9 +83,11 @@ func TestEveryResponse(t *testing.T) {
 			way.from.want(withSeq(all[i], uint32(100+i)))
 		}
 	}
-	// A response to nothing goes nowhere; a generic_nack may mean the whole session.
+	// A response to nothing goes nowhere; a generic_nack of what could not be
+	// read at all has no sequence_number, and passes.
 	smsc.send(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, 0x123456, "id"))
-	nack := pdu.PDU(pdu.AppendHeader(nil, pdu.GenericNack, pdu.RSYSERR, 0x123456))
+	smsc.send(pdu.AppendHeader(nil, pdu.GenericNack, pdu.RSYSERR, 0x123456))
+	nack := pdu.PDU(pdu.AppendHeader(nil, pdu.GenericNack, pdu.RINVCMDLEN, 0))
 	smsc.send(nack)
 	esme.want(nack)
 }
@@ -114,161 +113,6 @@ func TestChunks(t *testing.T) {
 			t.Fatalf("%s:\n got %s\nwant %s", s.name, show(got), show(s.p))
 		}
 	}
-}
-
-func TestBinds(t *testing.T) {
-	r := newRig(t, nil)
-	n := 0
-	for _, id := range []pdu.ID{pdu.BindTransmitter, pdu.BindReceiver, pdu.BindTransceiver} {
-		for _, version := range []byte{0x00, 0x33, 0x34, 0x50, 0xFF} {
-			for name, resp := range map[string]pdu.PDU{
-				"system_id":                       rawText(id.Response(), "SMSC\x00"),
-				"system_id, sc_interface_version": append(rawText(id.Response(), "SMSC\x00"), tlv(pdu.TagSCInterfaceVersion, "\x34")...),
-				"vendor TLVs":                     append(rawText(id.Response(), "SMSC\x00"), tlv(0x1500, "vendor")...),
-				"no body":                         raw(id.Response()),
-				"empty system_id":                 rawText(id.Response(), "\x00"),
-				"no NUL":                          rawText(id.Response(), "SMSC"),
-			} {
-				n++
-				b := bankBind
-				b.InterfaceVersion, b.SystemID = version, fmt.Sprintf("esme%d", n)
-				req := withSeq(append(pdu.PDU(b.Append(nil, id, 0)), tlv(0x1501, "bind TLV")...), uint32(n))
-				pdu.End(req, 0)
-				pdu.End(resp, 0)
-				esme := r.connect()
-				esme.send(req)
-				smsc := r.smsc.accept()
-				smsc.want(req)
-				smsc.send(withSeq(resp, uint32(n)))
-				esme.want(withSeq(resp, uint32(n)))
-				all := r.bound(1)
-				got := all[0]
-				if got.Type != id || got.Version != version || got.Account != (msg.Account{SystemID: b.SystemID, SystemType: "ota", AddressRange: "^44"}) {
-					t.Errorf("%s %#02x, %s: bind %s, version %#02x, account %+v", id, version, name, got.Type, got.Version, got.Account)
-				}
-				if got.Transmits() != (id != pdu.BindReceiver) || got.Receives() != (id != pdu.BindTransmitter) {
-					t.Errorf("%s: transmits %t, receives %t", id, got.Transmits(), got.Receives())
-				}
-				if got.Peer() != esme.conn.LocalAddr().String() || got.Upstream() != r.smsc.addr() {
-					t.Errorf("%s: between %s and %s", id, got.Peer(), got.Upstream())
-				}
-				_ = esme.conn.Close()
-				smsc.wantEnd()
-				r.bound(0)
-			}
-		}
-	}
-}
-
-// TestBindThatDoesNotDecode: the SMSC judges it, and nothing of it is diverted.
-func TestBindThatDoesNotDecode(t *testing.T) {
-	r := newRig(t, nil)
-	esme := r.connect()
-	req := rawText(pdu.BindTransceiver, "a system_id of more than sixteen octets\x00")
-	esme.send(req)
-	smsc := r.smsc.accept()
-	smsc.want(req)
-	smsc.send(rawText(pdu.BindTransceiverResp, "SMSC\x00"))
-	esme.next()
-	if got := r.bound(1)[0].Account; got != (msg.Account{}) {
-		t.Errorf("account %+v, want none", got)
-	}
-}
-
-// TestBindRefused: the SMSC's own refusal, in its octets, and another try on
-// the same connection.
-func TestBindRefused(t *testing.T) {
-	r := newRig(t, nil)
-	esme := r.connect()
-	for _, resp := range []pdu.PDU{
-		pdu.AppendHeader(nil, pdu.BindTransceiverResp, pdu.RINVPASWD, 3),
-		pdu.AppendMessageResp(nil, pdu.BindTransceiverResp, pdu.RALYBND, 3, ""),
-		pdu.AppendMessageResp(nil, pdu.BindTransceiverResp, 0x0410, 3, "SMSC"),
-		pdu.AppendHeader(nil, pdu.GenericNack, pdu.RINVCMDID, 3),
-		pdu.AppendHeader(nil, pdu.GenericNack, pdu.ROK, 3), // no acceptance either
-	} {
-		req := bankBind.Append(nil, pdu.BindTransceiver, 3)
-		esme.send(req)
-		smsc := r.smsc.accept()
-		smsc.want(req)
-		smsc.send(resp)
-		esme.want(resp)
-		smsc.wantEnd()
-	}
-	if n := len(r.proxy.Hub.Binds()); n != 0 {
-		t.Errorf("%d binds are up after refusals", n)
-	}
-	smsc := r.bindOn(esme, pdu.BindTransceiver, bankBind)
-	esme.send(sms(pdu.SubmitSM, nil))
-	if got := smsc.next(); got.ID() != pdu.SubmitSM {
-		t.Errorf("after the bind: %s", show(got))
-	}
-}
-
-func TestBindWhileTheSMSCIsSlow(t *testing.T) {
-	r := newRig(t, nil)
-	esme := r.connect()
-	esme.send(bankBind.Append(nil, pdu.BindTransceiver, 3), withSeq(sms(pdu.SubmitSM, nil), 4)) // pipelined
-	smsc := r.smsc.accept()
-	smsc.next()
-	smsc.send(pdu.AppendHeader(nil, pdu.EnquireLink, pdu.ROK, 77)) // before its answer
-	smsc.wantHeader(pdu.EnquireLinkResp, pdu.ROK, 77)
-	smsc.send(rawText(pdu.BindTransceiverResp, "SMSC\x00"), withSeq(sms(pdu.DeliverSM, nil), 1))
-	if got := esme.next(); got.ID() != pdu.BindTransceiverResp {
-		t.Fatalf("first to the ESME: %s", show(got))
-	}
-	if got := esme.next(); got.ID() != pdu.DeliverSM {
-		t.Errorf("then to the ESME: %s", show(got))
-	}
-	if got := smsc.next(); got.ID() != pdu.SubmitSM || got.Seq() == 3 {
-		t.Errorf("to the SMSC: %s", show(got))
-	}
-}
-
-func TestUnreachable(t *testing.T) {
-	bind := bankBind.Append(nil, pdu.BindTransmitter, 8)
-	t.Run("nobody listens", func(t *testing.T) {
-		r := newRig(t, nil)
-		_ = r.smsc.l.Close()
-		esme := r.connect()
-		esme.send(bind)
-		esme.wantHeader(pdu.BindTransmitterResp, pdu.RBINDFAIL, 8)
-		esme.wantEnd()
-	})
-	t.Run("hangs up", func(t *testing.T) {
-		r := newRig(t, nil)
-		esme := r.connect()
-		esme.send(bind)
-		smsc := r.smsc.accept()
-		smsc.next()
-		_ = smsc.conn.Close()
-		esme.wantHeader(pdu.BindTransmitterResp, pdu.RBINDFAIL, 8)
-		esme.wantEnd()
-	})
-	t.Run("loses framing", func(t *testing.T) {
-		r := newRig(t, nil)
-		esme := r.connect()
-		esme.send(bind)
-		smsc := r.smsc.accept()
-		smsc.next()
-		smsc.send(pdu.PDU("HTTP/1.1 400 Bad Request\r\n\r\n"))
-		esme.wantHeader(pdu.BindTransmitterResp, pdu.RBINDFAIL, 8)
-		esme.wantEnd()
-	})
-	t.Run("does not answer", func(t *testing.T) {
-		r := newRig(t, func(x *Proxy) { x.SMPP.Response = 50 * time.Millisecond })
-		esme := r.connect()
-		esme.send(bind)
-		smsc := r.smsc.accept()
-		smsc.want(bind)
-		esme.wantHeader(pdu.BindTransmitterResp, pdu.RBINDFAIL, 8)
-		esme.wantEnd()
-		smsc.wantEnd()
-	})
-	t.Run("default of the response time", func(t *testing.T) {
-		r := newRig(t, func(x *Proxy) { x.SMPP.Response = 0 })
-		r.bind(pdu.BindTransmitter, bankBind)
-	})
 }
 
 // TestLoss: the loss of either side closes the other, and what was sent before
@@ -474,145 +318,6 @@ func TestSessionInit(t *testing.T) {
 		esme.next()
 	}
 	esme.wantEnd()
-}
-
-// judge is a Decider that a test answers for.
-type judge func(b *Bind, p pdu.PDU) bool
-
-func (j judge) Divert(b *Bind, p pdu.PDU) bool { return j(b, p) }
-
-// taken is a diverted submit.
-type taken struct {
-	b *Bind
-	p pdu.PDU
-}
-
-func takeAll(c chan taken) func(*Proxy) {
-	return func(x *Proxy) {
-		x.Decider = judge(func(b *Bind, p pdu.PDU) bool {
-			c <- taken{b, bytes.Clone(p)}
-			return true
-		})
-	}
-}
-
-// TestDivert: what the Decider takes never reaches the SMSC unless it is passed
-// back, and is answered with what the Decider says.
-func TestDivert(t *testing.T) {
-	c := make(chan taken, 10)
-	r := newRig(t, takeAll(c))
-	esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
-	esme.send(withSeq(sms(pdu.SubmitSM, nil), 21), withSeq(sms(pdu.SubmitSM, nil), 22), raw(pdu.DataSM))
-	if got := smsc.next(); got.ID() != pdu.DataSM { // only submit_sm is asked about
-		t.Fatalf("to the SMSC: %s", show(got))
-	}
-	first, second := <-c, <-c
-	resp := pdu.PDU(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, second.p.Seq(), "sID"))
-	second.b.Answer(resp)
-	esme.want(resp)
-	first.b.Pass(first.p)
-	got := smsc.next()
-	if !bytes.Equal(got, withSeq(first.p, got.Seq())) {
-		t.Errorf("passed back:\n got %s\nwant %s", show(got), show(first.p))
-	}
-	smsc.send(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, got.Seq(), "theirs"))
-	esme.want(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, 21, "theirs"))
-	if n := first.b.pending.n.Load(); n != 0 {
-		t.Errorf("%d submits are pending", n)
-	}
-
-	// Shunt's own deliver_sm beside the SMSC's.
-	answered := make(chan pdu.PDU, 1)
-	own := sms(pdu.DeliverSM, func(m *pdu.SM) { m.ESMClass = smpp.ESMReceipt })
-	if err := first.b.Deliver(own, func(p pdu.PDU, err error) { answered <- bytes.Clone(p) }); err != nil {
-		t.Fatalf("Deliver() = %v", err)
-	}
-	seq := esme.next().Seq()
-	smsc.send(withSeq(sms(pdu.DeliverSM, nil), seq)) // the same number on its side
-	theirs := esme.next()
-	if theirs.Seq() == seq {
-		t.Error("two outstanding requests share a sequence_number")
-	}
-	esme.send(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, seq, ""))
-	if got := <-answered; got.Status() != pdu.ROK || got.Seq() != seq {
-		t.Errorf("answer to Shunt's own: %s", show(got))
-	}
-	esme.send(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.RXTAPPN, theirs.Seq(), ""))
-	smsc.want(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.RXTAPPN, seq, ""))
-	smsc.wantNothing()
-	f := first.b.Figures()
-	if f.WindowIn != 1 || f.WindowOut != 0 || f.Unmatched != 0 { // the data_sm is open
-		t.Errorf("Figures() = %+v", f)
-	}
-}
-
-// TestReceiverSubmits: a submit_sm on a receiver's bind is the SMSC's to refuse.
-func TestReceiverSubmits(t *testing.T) {
-	r := newRig(t, takeAll(make(chan taken))) // a Divert would hang
-	esme, smsc := r.bind(pdu.BindReceiver, bankBind)
-	esme.send(withSeq(sms(pdu.SubmitSM, nil), 5))
-	smsc.send(pdu.AppendHeader(nil, pdu.SubmitSMResp, pdu.RINVBNDSTS, smsc.next().Seq()))
-	esme.wantHeader(pdu.SubmitSMResp, pdu.RINVBNDSTS, 5)
-}
-
-// TestUnbindWaits: every diverted submit has its answer before the session ends,
-// whoever ends it.
-func TestUnbindWaits(t *testing.T) {
-	for _, fromESME := range []bool{true, false} {
-		t.Run(fmt.Sprintf("from the ESME: %t", fromESME), func(t *testing.T) {
-			c := make(chan taken, 10)
-			r := newRig(t, takeAll(c))
-			esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
-			esme.send(withSeq(sms(pdu.SubmitSM, nil), 21), withSeq(sms(pdu.SubmitSM, nil), 22))
-			first, second := <-c, <-c
-			if fromESME {
-				esme.send(pdu.AppendHeader(nil, pdu.Unbind, pdu.ROK, 23))
-			} else {
-				smsc.send(pdu.AppendHeader(nil, pdu.Unbind, pdu.ROK, 23))
-				esme.send(pdu.AppendHeader(nil, pdu.UnbindResp, pdu.ROK, esme.next().Seq()))
-			}
-			smsc.wantNothing()
-			for _, d := range []taken{second, first} {
-				resp := pdu.PDU(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, d.p.Seq(), "sID"))
-				d.b.Answer(resp)
-				esme.want(resp)
-			}
-			if fromESME {
-				got := smsc.next()
-				if got.ID() != pdu.Unbind {
-					t.Fatalf("to the SMSC: %s", show(got))
-				}
-				smsc.send(pdu.AppendHeader(nil, pdu.UnbindResp, pdu.ROK, got.Seq()))
-				esme.wantHeader(pdu.UnbindResp, pdu.ROK, 23)
-			} else {
-				smsc.wantHeader(pdu.UnbindResp, pdu.ROK, 23)
-			}
-			esme.wantEnd()
-			smsc.wantEnd()
-		})
-	}
-}
-
-// TestAnswerAfterTheEnd: an ESME that is gone loses its answer, and nothing
-// else.
-func TestAnswerAfterTheEnd(t *testing.T) {
-	c := make(chan taken, 2)
-	r := newRig(t, takeAll(c))
-	esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
-	esme.send(withSeq(sms(pdu.SubmitSM, nil), 21), withSeq(sms(pdu.SubmitSM, nil), 22))
-	first, second := <-c, <-c
-	_ = esme.conn.Close()
-	smsc.wantEnd()
-	r.bound(0)
-	first.b.Answer(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, 21, "sID"))
-	second.b.Pass(second.p)
-	if err := first.b.Deliver(sms(pdu.DeliverSM, nil), func(pdu.PDU, error) { t.Error("done was called") }); err == nil {
-		t.Error("Deliver() on a bind that has ended = nil")
-	}
-	if n := first.b.pending.n.Load(); n != 0 {
-		t.Errorf("%d submits are pending", n)
-	}
-	<-first.b.Done()
 }
 
 func TestClose(t *testing.T) {
