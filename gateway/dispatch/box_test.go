@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -41,6 +42,8 @@ type box struct {
 	finished []msg.State
 }
 
+var errDisk = errors.New("input/output error")
+
 // flaky is the spool with a disk that fails as a test says.
 type flaky struct {
 	*spool.Spool
@@ -61,6 +64,18 @@ func (f *flaky) Post(e spool.Event, done func(spool.Result)) {
 		}
 	}
 	f.Spool.Post(e, done)
+}
+
+func (f *flaky) Do(ctx context.Context, e spool.Event) spool.Result {
+	f.mu.Lock()
+	fail := f.fail
+	f.mu.Unlock()
+	if fail != nil {
+		if err := fail(e); err != nil {
+			return spool.Result{Err: err}
+		}
+	}
+	return f.Spool.Do(ctx, e)
 }
 
 func (f *flaky) set(fail func(spool.Event) error) {
@@ -87,7 +102,7 @@ func open(t testing.TB, dir string, set func(*Options)) *box {
 		set(&o)
 	}
 	b.d = New(o)
-	if b.spool, err = spool.Open(spool.Options{Dir: filepath.Join(dir, "spool"), Observe: b.d.Observe}); err != nil {
+	if b.spool, err = spool.Open(spool.Options{Dir: filepath.Join(dir, "spool"), ReceiptGrace: time.Minute, Observe: b.d.Observe}); err != nil {
 		t.Fatalf("spool.Open() = %v", err)
 	}
 	b.flaky.Spool = b.spool

@@ -57,13 +57,23 @@ func (d *Dispatcher) again(r spool.Record) {
 }
 
 // unknown lets an SMS of unknown fate wait for a receipt that tells of it, and
-// then has it sent again.
+// then has it sent again: each time twice as late, since every copy that a
+// failing link swallows the answer of may have reached the handset.
 func (d *Dispatcher) unknown(r spool.Record) {
-	d.unknowns.add(&r)
-	time.AfterFunc(unknownRest, func() {
-		d.unknowns.remove(&r)
+	d.suspect(&r, true)
+	wait := min(unknownRest<<min(int(r.Resubmits), 10), longestUnknown)
+	time.AfterFunc(wait, func() {
+		d.suspect(&r, false)
 		d.fallback.add(sms{id: r.ID, unknown: true})
 	})
+}
+
+// suspect notes an SMS that no submit_sm_resp named, until a while after its
+// validity.
+func (d *Dispatcher) suspect(r *spool.Record, open bool) {
+	if p, id := pairOfRecord(r), r.ID; d.unknowns.set(p, id, open) {
+		time.AfterFunc(r.ExpiresAt.Sub(d.o.Now())+suspectGrace, func() { d.unknowns.drop(p, id) })
+	}
 }
 
 // feedFallbacks takes one fallback after the other as fast as the window and

@@ -69,6 +69,7 @@ type Dispatcher struct {
 	submit   chan sms // begun: to be written
 	held     heldReceipts
 	unknowns unknowns
+	settled  settled
 	Counters Counters
 
 	throttledUntil atomic.Int64 // unix nanoseconds
@@ -140,6 +141,7 @@ func (d *Dispatcher) Observe(c spool.Change) {
 		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(r.ID, h.receipt, h.answer) })
 	}
 	if c.To.Final() && !c.From.Final() {
+		d.settled.add(&r, d.o.Now())
 		if d.o.Finished != nil {
 			d.o.Finished(&r)
 		}
@@ -153,6 +155,7 @@ func (d *Dispatcher) Observe(c spool.Change) {
 func (d *Dispatcher) Resume(r spool.Record) {
 	switch {
 	case r.State.Final():
+		d.settled.add(&r, d.o.Now())
 		if r.ReceiptDue {
 			d.o.Receipt(r)
 		}
@@ -166,6 +169,8 @@ func (d *Dispatcher) Resume(r spool.Record) {
 		d.fallback.add(sms{id: r.ID})
 	case r.State == msg.SMSUnknown:
 		d.unknown(r)
+	case r.Resubmits > 0:
+		d.suspect(&r, false)
 	}
 }
 

@@ -33,6 +33,10 @@ func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 		d.postReceipt(id, r, answer)
 		return
 	}
+	if d.settled.has(r.SMSC, r.ID) {
+		answer(pdu.ROK) // repeated: its outcome is durable
+		return
+	}
 	// It may have come before its submit_sm_resp, or before that was synced.
 	if !d.held.hold(r, answer, d.o.Now()) {
 		answer(pdu.RXTAPPN)

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,7 +204,7 @@ func TestClaimDuringPush(t *testing.T) {
 				if r := b.do(spool.Event{ID: id, Kind: msg.EvDelivered, Device: "phone"}); r.Err != nil {
 					t.Fatalf("delivered: %v", r.Err)
 				}
-				time.Sleep(2 * time.Hour)
+				time.Sleep(5 * time.Minute)
 				b.wantState(id, msg.Delivered)
 				if n := len(b.carrier.submits()); n != 0 {
 					t.Errorf("%d SMS for a message that the app has", n)
@@ -218,14 +217,12 @@ func TestClaimDuringPush(t *testing.T) {
 	}
 }
 
-// TestPushBeginNotDurable: no push without its synced beginning; the timer
-// still brings the message to the carrier.
-func TestPushBeginNotDurable(t *testing.T) {
+// TestClaimInTheQueue: a message that was claimed before its worker came to it is
+// not pushed.
+func TestClaimInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
 		b.device("phone", nil)
-		// Do goes past the wrapper: closing the way for it is the carrier's part
-		// of the test; here the message is decided before its worker comes to it.
 		block := make(chan push.Outcome)
 		b.provider.script = func(push.Notification, int) push.Result { return push.Result{Outcome: <-block} }
 		var ids []msg.ID
@@ -246,6 +243,29 @@ func TestPushBeginNotDurable(t *testing.T) {
 		b.wantState(late, msg.Claimed)
 		if n := len(b.provider.pushes()); n != 4 {
 			t.Errorf("%d pushes, want 4: the fifth message was claimed before", n)
+		}
+	})
+}
+
+// TestPushBeginNotDurable: no push without its synced beginning; the timer
+// still brings the message to the carrier.
+func TestPushBeginNotDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.carrier.script = accept
+		b.device("phone", nil)
+		b.flaky.set(func(e spool.Event) error {
+			if e.Kind == msg.EvPushBegin {
+				return errDisk
+			}
+			return nil
+		})
+		id := b.put(b.message())
+		b.wantState(id, msg.Accepted)
+		time.Sleep(11 * time.Second)
+		b.wantState(id, msg.SMSSubmitted)
+		if n := len(b.provider.pushes()); n != 0 {
+			t.Errorf("%d pushes before their beginning was durable", n)
 		}
 	})
 }
@@ -290,6 +310,25 @@ func TestStopDuringPush(t *testing.T) {
 	})
 }
 
+// TestStopWhileUnknown: no second try of an attempt that had no answer.
+func TestStopWhileUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.device("phone", nil)
+		answer := make(chan push.Outcome)
+		b.provider.script = func(push.Notification, int) push.Result { return push.Result{Outcome: <-answer} }
+		id := b.put(b.message())
+		b.wantState(id, msg.Pushing)
+		b.cancel()
+		answer <- push.Unknown
+		<-b.ended
+		b.wantState(id, msg.Pushing)
+		if n := len(b.provider.pushes()); n != 1 {
+			t.Errorf("%d pushes, want 1", n)
+		}
+	})
+}
+
 func TestAvailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
@@ -305,5 +344,3 @@ func TestAvailable(t *testing.T) {
 		}
 	})
 }
-
-var errDisk = errors.New("input/output error")

@@ -62,7 +62,7 @@ type ownSession struct {
 }
 
 // linkRoom is the part of a session's window that no submit takes: for an
-// enquire_link and the unbind, which a window full of submits would keep out.
+// enquire_link and the unbind, which would otherwise have a submit's place.
 const linkRoom = 2
 
 // NewOwn makes the pool; Run binds.

@@ -3,10 +3,10 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +25,7 @@ type peer struct {
 	t    testing.TB
 	conn net.Conn
 	in   chan pdu.PDU // closed at the end of the connection
+	sent atomic.Uint64
 }
 
 func newPeer(t testing.TB, conn net.Conn) *peer {
@@ -52,9 +53,11 @@ func (p *peer) read() {
 
 func (p *peer) send(pdus ...pdu.PDU) {
 	p.t.Helper()
-	if _, err := p.conn.Write(bytes.Join(octets(pdus), nil)); err != nil {
+	n, err := p.conn.Write(bytes.Join(octets(pdus), nil))
+	if err != nil {
 		p.t.Fatalf("write: %v", err)
 	}
+	p.sent.Add(uint64(n))
 }
 
 func octets(pdus []pdu.PDU) [][]byte {
@@ -260,5 +263,3 @@ func yield() {
 	t := time.NewTimer(time.Millisecond)
 	<-t.C
 }
-
-var errCut = errors.New("test: link cut")

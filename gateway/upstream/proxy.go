@@ -31,6 +31,8 @@ type Proxy struct {
 // Serve accepts on l until ctx is done or l fails. It closes l. Sessions that
 // are up stay up: see Close.
 func (x *Proxy) Serve(ctx context.Context, l net.Listener) error {
+	x.wg.Add(1) // Close waits for it: nothing is accepted behind its back
+	defer x.wg.Done()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	for wait := 5 * time.Millisecond; ; {
@@ -63,7 +65,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Close unbinds every session, both sides, and returns when all have ended.
+// Close unbinds every session, both sides, and returns when all have ended. The
+// context of every Serve has to be done before.
 func (x *Proxy) Close(timeout time.Duration) {
 	for _, b := range x.Hub.Binds() {
 		x.wg.Go(func() { b.unbind(timeout) })

@@ -1,5 +1,3 @@
-// Package coding reads the text of short messages: what data_coding means,
-// the alphabets behind it, and the user data header that may precede it.
 package coding
 
 import (
@@ -8,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Alphabet is how the octets of a short message stand for characters.
+// Alphabet is how the octets of a short message stand for characters. Its
+// numbers are stored on disk: append only.
 type Alphabet uint8
 
 const (
@@ -17,10 +16,12 @@ const (
 	Latin1                      // ISO 8859-1
 	ASCII                       // IA5, CCITT T.50
 	UCS2                        // UTF-16, big endian, surrogate pairs included (ISO/IEC 10646)
+	CP1252                      // Windows-1252, which many peers send as Latin-1
+	GSM7Packed                  // as GSM7, with eight septets in seven octets (3GPP TS 23.038 §6.1.2.1)
 	numAlphabets
 )
 
-var alphabetNames = [numAlphabets]string{"unsupported", "gsm7", "latin1", "ascii", "ucs2"}
+var alphabetNames = [numAlphabets]string{"unsupported", "gsm7", "latin1", "ascii", "ucs2", "cp1252", "gsm7-packed"}
 
 func (a Alphabet) String() string {
 	if a < numAlphabets {
@@ -33,7 +34,7 @@ func (a Alphabet) String() string {
 // §5.2.19); dflt is what the peer means by 0, its SMSC's default alphabet. ok
 // is false for all that a handset would not simply show as a message, and for
 // alphabets that Shunt does not read; such a message must stay with the
-// carrier.
+// carrier. A peer whose default is CP1252 means it by Latin-1 too.
 //
 // The values 0xF0 to 0xFF carry a GSM message class (3GPP TS 23.038 §4):
 //
@@ -55,6 +56,9 @@ func OfDataCoding(dc byte, dflt Alphabet) (Alphabet, bool) {
 		a = ASCII
 	case 0x03:
 		a = Latin1
+		if dflt == CP1252 {
+			a = CP1252
+		}
 	case 0x08:
 		a = UCS2
 	case 0xF1:
@@ -65,7 +69,7 @@ func OfDataCoding(dc byte, dflt Alphabet) (Alphabet, bool) {
 	return a, a != Unsupported && a < numAlphabets
 }
 
-// Decode reads b in the alphabet a. It is strict: what has no certain meaning
+// Decode reads b, a text without a user data header, in the alphabet a. It is strict: what has no certain meaning
 // is an error that names the offset, and never a replacement character.
 func Decode(a Alphabet, b []byte) (string, error) {
 	d, err := AppendDecode(nil, a, b)
@@ -80,19 +84,24 @@ func Decode(a Alphabet, b []byte) (string, error) {
 func AppendDecode(dst []byte, a Alphabet, b []byte) ([]byte, error) {
 	switch a {
 	case GSM7:
-		return appendGSM7(dst, b)
+		return appendGSM7(dst, b, Shift{})
 	case Latin1:
 		return appendLatin1(dst, b)
 	case ASCII:
 		return appendASCII(dst, b)
 	case UCS2:
 		return appendUCS2(dst, b)
+	case CP1252:
+		return appendCP1252(dst, b)
+	case GSM7Packed:
+		return appendPackedText(dst, b, 0, Shift{})
 	}
 	return dst, fmt.Errorf("alphabet %s cannot be decoded", a)
 }
 
 // appendLatin1 refuses 0x80 to 0x9F: ISO 8859-1 has rarely used controls
-// there, and senders who use them mean Windows-1252. Neither is certain.
+// there, and senders who use them mean Windows-1252. Neither is certain; CP1252
+// is for peers of whom it is known.
 func appendLatin1(dst, b []byte) ([]byte, error) {
 	n := len(dst)
 	for i, c := range b {
@@ -141,8 +150,24 @@ func appendUCS2(dst, b []byte) ([]byte, error) {
 }
 
 // Encode writes s in the alphabet a. The error names the first rune that the
-// alphabet lacks, and its offset in s; s itself is not in it.
-func Encode(a Alphabet, s string) ([]byte, error) {
+// alphabet lacks, and its offset in s; s itself is not in it. GSM7Packed may
+// also fail with ErrPadding.
+func Encode(a Alphabet, s string) ([]byte, error) { return encode(a, s, Shift{}) }
+
+func encode(a Alphabet, s string, h Shift) ([]byte, error) {
+	b, err := units(a, s, h)
+	if err != nil || a != GSM7Packed {
+		return b, err
+	}
+	packed, err := AppendPacked(nil, b, 0)
+	if err != nil {
+		return nil, err
+	}
+	return packed, nil
+}
+
+// units is encode but for the packing: GSM7Packed gives one septet an octet.
+func units(a Alphabet, s string, h Shift) ([]byte, error) {
 	if a == Unsupported || a >= numAlphabets {
 		return nil, fmt.Errorf("alphabet %s cannot be encoded", a)
 	}
@@ -152,7 +177,12 @@ func Encode(a Alphabet, s string) ([]byte, error) {
 			return nil, fmt.Errorf("%s: no UTF-8 at offset %d", a, i)
 		}
 		var ok bool
-		if b, ok = appendRune(b, a, r); !ok {
+		if a == GSM7 || a == GSM7Packed {
+			b, ok = appendCode(b, h.code(r))
+		} else {
+			b, ok = appendRune(b, a, r)
+		}
+		if !ok {
 			return nil, fmt.Errorf("%s: no character %U at offset %d", a, r, i)
 		}
 	}
@@ -167,8 +197,6 @@ func invalidAt(s string, i int) bool {
 
 func appendRune(b []byte, a Alphabet, r rune) ([]byte, bool) {
 	switch a {
-	case GSM7:
-		return appendRuneGSM7(b, r)
 	case Latin1:
 		if r > 0xFF || r >= 0x80 && r < 0xA0 {
 			return b, false
@@ -179,6 +207,8 @@ func appendRune(b []byte, a Alphabet, r rune) ([]byte, bool) {
 			return b, false
 		}
 		return append(b, byte(r)), true
+	case CP1252:
+		return appendRuneCP1252(b, r)
 	default:
 		if r > 0xFFFF {
 			hi, lo := utf16.EncodeRune(r)

@@ -1,12 +1,13 @@
 package coding
 
 import (
+	"errors"
 	"fmt"
 	"unicode/utf8"
 )
 
 const (
-	escape = 0x1B // the next octet is of the extension table
+	escape = 0x1B // the next septet is of the single shift table
 	none   = 0xFFFF
 )
 
@@ -17,12 +18,10 @@ var gsm7Basic = [128]rune([]rune("@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨ�
 	"¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§" +
 	"¿abcdefghijklmnopqrstuvwxyzäöñüà"))
 
-// gsm7Extension is the extension table (§6.2.1.1) with its gaps filled as
-// that section rules: a code without a symbol is shown as the character of
-// the basic table, and a second escape, reserved for another table, as a
-// space.
-var gsm7Extension = func() [128]rune {
-	t := gsm7Basic
+// gsm7Extension is the extension table (§6.2.1.1). Its gaps are zero, and a
+// second escape, reserved for another table, is a space.
+var gsm7Extension = func() (t [128]rune) {
+	t[escape] = ' '
 	for _, x := range gsm7Extended {
 		t[x.code] = x.char
 	}
@@ -74,33 +73,79 @@ func gsm7Code(r rune) uint16 {
 	return none
 }
 
-func appendRuneGSM7(b []byte, r rune) ([]byte, bool) {
-	c := gsm7Code(r)
+// appendCode appends the octet or the two of a code, unless it is none.
+func appendCode(b []byte, code uint16) ([]byte, bool) {
 	switch {
-	case c == none:
+	case code == none:
 		return b, false
-	case c > 0xFF:
-		return append(b, escape, byte(c)), true
+	case code > 0xFF:
+		return append(b, escape, byte(code)), true
 	}
-	return append(b, byte(c)), true
+	return append(b, byte(code)), true
 }
 
-func appendGSM7(dst, b []byte) ([]byte, error) {
-	n := len(dst)
-	table := &gsm7Basic
+// septets reads a run of septets; an escape at the end of one run takes its
+// code from the next.
+type septets struct {
+	locking, single *[128]rune
+	shift           Shift // of these tables, for errors
+	at              int   // septets read in earlier runs
+	escaped         bool  // the last septet was an escape
+}
+
+// add appends the characters of b, one septet an octet. On an error the
+// caller drops what add returns.
+func (s *septets) add(dst, b []byte) ([]byte, error) {
+	locking, escaped := s.locking, s.escaped
 	for i, c := range b {
 		if c > 0x7F {
-			return dst[:n], fmt.Errorf("gsm7: octet %#02x at offset %d is above 0x7f", c, i)
+			return dst, fmt.Errorf("gsm7: octet %#02x at offset %d is above 0x7f", c, s.at+i)
 		}
-		if c == escape && table == &gsm7Basic {
-			table = &gsm7Extension
+		if c == escape && !escaped {
+			escaped = true
 			continue
 		}
-		dst = utf8.AppendRune(dst, table[c])
-		table = &gsm7Basic
+		r := locking[c]
+		if escaped {
+			// A code without a symbol is shown as the character of the main
+			// table (§6.2.1.1, and annex A.2 of each language).
+			if x := s.single[c]; x != 0 {
+				r = x
+			}
+			escaped = false
+		}
+		if r == 0 {
+			return dst, fmt.Errorf("gsm7: code %#02x at offset %d has no character with %s", c, s.at+i, s.shift)
+		}
+		dst = utf8.AppendRune(dst, r)
 	}
-	if table != &gsm7Basic {
-		return dst[:n], fmt.Errorf("gsm7: escape at offset %d has nothing to escape", len(b)-1)
+	s.escaped, s.at = escaped, s.at+len(b)
+	return dst, nil
+}
+
+// end says whether the text may end here.
+func (s *septets) end() error {
+	switch {
+	case s.escaped && s.at == 0:
+		return errors.New("gsm7: the escape before has nothing to escape")
+	case s.escaped:
+		return fmt.Errorf("gsm7: escape at offset %d has nothing to escape", s.at-1)
+	}
+	return nil
+}
+
+// appendGSM7 reads b, one septet an octet.
+func appendGSM7(dst, b []byte, h Shift) ([]byte, error) {
+	n := len(dst)
+	s, err := h.septets()
+	if err != nil {
+		return dst, err
+	}
+	if dst, err = s.add(dst, b); err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return dst[:n], err
 	}
 	return dst, nil
 }

@@ -20,34 +20,51 @@ const (
 // is the text. A header whose elements do not fill it exactly is an error:
 // §9.2.3.24 has the receiver ignore it whole.
 func UDH(b []byte) (elements iter.Seq2[byte, []byte], length int, err error) {
-	if len(b) == 0 {
-		return nil, 0, errors.New("user data header: no octet for its length")
-	}
-	length = int(b[0]) + 1
-	if length > len(b) {
-		return nil, 0, fmt.Errorf("user data header: length %d, but only %d octets follow", b[0], len(b)-1)
-	}
-	h := b[:length]
-	for i := 1; i < length; {
-		if i+2 > length {
-			return nil, 0, fmt.Errorf("user data header: element at offset %d has no length", i)
-		}
-		end := i + 2 + int(h[i+1])
-		if end > length {
-			return nil, 0, fmt.Errorf("user data header: element %#02x at offset %d has length %d, but only %d octets follow",
-				h[i], i, h[i+1], length-i-2)
-		}
-		i = end
+	h, err := udh(b)
+	if err != nil {
+		return nil, 0, err
 	}
 	return func(yield func(byte, []byte) bool) {
-		for i := 1; i < length; {
-			end := i + 2 + int(h[i+1])
-			if !yield(h[i], h[i+2:end:end]) {
+		for i := 1; i < len(h); {
+			id, d, end := elementAt(h, i)
+			if !yield(id, d) {
 				return
 			}
 			i = end
 		}
-	}, length, nil
+	}, len(h), nil
+}
+
+// udh is the header at the start of b, found sound. Callers that must not
+// allocate walk it with elementAt, for the iterator of UDH is a closure.
+func udh(b []byte) ([]byte, error) {
+	if len(b) == 0 {
+		return nil, errors.New("user data header: no octet for its length")
+	}
+	length := int(b[0]) + 1
+	if length > len(b) {
+		return nil, fmt.Errorf("user data header: length %d, but only %d octets follow", b[0], len(b)-1)
+	}
+	h := b[:length:length]
+	for i := 1; i < length; {
+		if i+2 > length {
+			return nil, fmt.Errorf("user data header: element at offset %d has no length", i)
+		}
+		end := i + 2 + int(h[i+1])
+		if end > length {
+			return nil, fmt.Errorf("user data header: element %#02x at offset %d has length %d, but only %d octets follow",
+				h[i], i, h[i+1], length-i-2)
+		}
+		i = end
+	}
+	return h, nil
+}
+
+// elementAt is the information element at offset i of a sound header; end is
+// where the next one begins.
+func elementAt(h []byte, i int) (id byte, data []byte, end int) {
+	end = i + 2 + int(h[i+1])
+	return h[i], h[i+2 : end : end], end
 }
 
 // Part says which part of a long message a short message is.
@@ -64,11 +81,14 @@ type Part struct {
 // 23.040 §9.2.3.24.1 and §9.2.3.24.8 have the receiver ignore. Of several the
 // last one counts (§9.2.3.24).
 func PartOf(b []byte) (p Part, ok bool) {
-	elements, _, err := UDH(b)
+	h, err := udh(b)
 	if err != nil {
 		return Part{}, false
 	}
-	for id, d := range elements {
+	for i := 1; i < len(h); {
+		var id byte
+		var d []byte
+		id, d, i = elementAt(h, i)
 		var q Part
 		switch {
 		case id == IEConcat8 && len(d) == 3:
