@@ -58,12 +58,18 @@ func TestTrap02ReceiptShapes(t *testing.T) {
 		{"two spaces", "id:0123456789  sub:001  submit date:2611231741  done date:2611231742  stat:DELIVRD  err:000", nil, full},
 		{"a four-digit err", "id:0123456789 submit date:2611231741 done date:2611231742 stat:DELIVRD err:0000", nil, with(func(r *Receipt) { r.Err = "0000" })},
 		{"no err", "id:0123456789 submit date:2611231741 done date:2611231742 stat:DELIVRD", nil, with(func(r *Receipt) { r.Err = "" })},
-		{"a hex err", "id:0123456789 submit date:2611231741 done date:2611231742 stat:UNDELIV err:1F", nil,
-			with(func(r *Receipt) { r.Err, r.State = "1F", StateUndeliverable })},
-		{"dates that are none", "id:0123456789 submit date:0 done date:269999999999 stat:DELIVRD err:000", nil,
-			with(func(r *Receipt) { r.Submit, r.Done = time.Time{}, time.Time{} })},
-		{"a UUID", "id:5F1c2a3e-6b1d-4c53-9d0e-0a2b3c4d5e6f stat:EXPIRED err:027", nil,
-			Receipt{ID: "5F1c2a3e-6b1d-4c53-9d0e-0a2b3c4d5e6f", State: StateExpired, Err: "027"}},
+		{
+			"a hex err", "id:0123456789 submit date:2611231741 done date:2611231742 stat:UNDELIV err:1F", nil,
+			with(func(r *Receipt) { r.Err, r.State = "1F", StateUndeliverable }),
+		},
+		{
+			"dates that are none", "id:0123456789 submit date:0 done date:269999999999 stat:DELIVRD err:000", nil,
+			with(func(r *Receipt) { r.Submit, r.Done = time.Time{}, time.Time{} }),
+		},
+		{
+			"a UUID", "id:5F1c2a3e-6b1d-4c53-9d0e-0a2b3c4d5e6f stat:EXPIRED err:027", nil,
+			Receipt{ID: "5F1c2a3e-6b1d-4c53-9d0e-0a2b3c4d5e6f", State: StateExpired, Err: "027"},
+		},
 		{"only id and stat", "id:7 stat:REJECTD", nil, Receipt{ID: "7", State: StateRejected}},
 		{"a vendor's key before", "IMSI:234150000000001 MSC:447785016005 id:7 stat:ACCEPTED err:000", nil, Receipt{ID: "7", State: StateAccepted, Err: "000"}},
 		{"a key that ends in id:", "msgid:9 id:7 stat:UNKNOWN err:001", nil, Receipt{ID: "7", State: StateUnknown, Err: "001"}},
@@ -72,8 +78,10 @@ func TestTrap02ReceiptShapes(t *testing.T) {
 		{"a stat that is cut", "id:7 stat:UNDEL err:001", nil, Receipt{ID: "7", State: StateUndeliverable, Err: "001"}},
 		{"TLVs alone", "", tlvs("abc\x00", 2), Receipt{ID: "abc", State: StateDelivered}},
 		{"TLVs alone, no NUL", "", tlvs("abc", 5), Receipt{ID: "abc", State: StateUndeliverable}},
-		{"TLVs beat text", "id:0123456789 submit date:2611231741 done date:2611231742 stat:DELIVRD err:000", tlvs("75BCD15\x00", 3),
-			with(func(r *Receipt) { r.ID, r.State = "75BCD15", StateExpired })},
+		{
+			"TLVs beat text", "id:0123456789 submit date:2611231741 done date:2611231742 stat:DELIVRD err:000", tlvs("75BCD15\x00", 3),
+			with(func(r *Receipt) { r.ID, r.State = "75BCD15", StateExpired }),
+		},
 		{"an empty id TLV", "id:0123456789 submit date:2611231741 done date:2611231742 stat:DELIVRD err:000", tlvs("\x00"), full},
 		{"a state TLV out of range", "id:7 stat:DELIVRD", tlvs("", 99), Receipt{ID: "7", State: StateDelivered}},
 		{"a state TLV of two octets", "id:7 stat:DELIVRD", tlvs("", 0, 5), Receipt{ID: "7", State: StateDelivered}},
@@ -136,12 +144,18 @@ func TestReceiptWriter(t *testing.T) {
 		r    Receipt
 		want string
 	}{
-		{Receipt{ID: "s01ARZ3NDEKTSV4RRFFQ69G5FAV", State: StateDelivered, Submit: minute(41), Done: minute(42), Text: []byte("Hello")},
-			"id:s01ARZ3NDEKTSV4RRFFQ69G5FAV sub:001 dlvrd:001 submit date:2611231741 done date:2611231742 stat:DELIVRD err:000 text:Hello"},
-		{Receipt{ID: "7", State: StateUndeliverable, Submit: minute(41), Done: minute(42), Err: "034", Text: []byte("twenty octets and more")},
-			"id:7 sub:001 dlvrd:000 submit date:2611231741 done date:2611231742 stat:UNDELIV err:034 text:twenty octets and mo"},
-		{Receipt{ID: "7", State: 0, Submit: minute(41).In(time.FixedZone("", 3600)), Done: minute(42)},
-			"id:7 sub:001 dlvrd:000 submit date:2611231741 done date:2611231742 stat:UNKNOWN err:000 text:"},
+		{
+			Receipt{ID: "s01ARZ3NDEKTSV4RRFFQ69G5FAV", State: StateDelivered, Submit: minute(41), Done: minute(42), Text: []byte("Hello")},
+			"id:s01ARZ3NDEKTSV4RRFFQ69G5FAV sub:001 dlvrd:001 submit date:2611231741 done date:2611231742 stat:DELIVRD err:000 text:Hello",
+		},
+		{
+			Receipt{ID: "7", State: StateUndeliverable, Submit: minute(41), Done: minute(42), Err: "034", Text: []byte("twenty octets and more")},
+			"id:7 sub:001 dlvrd:000 submit date:2611231741 done date:2611231742 stat:UNDELIV err:034 text:twenty octets and mo",
+		},
+		{
+			Receipt{ID: "7", State: 0, Submit: minute(41).In(time.FixedZone("", 3600)), Done: minute(42)},
+			"id:7 sub:001 dlvrd:000 submit date:2611231741 done date:2611231742 stat:UNKNOWN err:000 text:",
+		},
 	} {
 		if got := string(c.r.AppendText(nil)); got != c.want {
 			t.Errorf("AppendText(%+v)\n got %q\nwant %q", c.r, got, c.want)

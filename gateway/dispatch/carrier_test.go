@@ -290,14 +290,22 @@ func TestFallbackPDU(t *testing.T) {
 		{name: "no receipt was asked for", left: time.Hour, set: func(m *pdu.SM) { m.RegisteredDelivery = 0 }, want: func(m *pdu.SM) { m.RegisteredDelivery = 1 }},
 		{name: "on failure only", left: time.Hour, set: func(m *pdu.SM) { m.RegisteredDelivery = 2 }, want: func(m *pdu.SM) { m.RegisteredDelivery = 1 }},
 		{name: "on success only, v5.0", left: time.Hour, set: func(m *pdu.SM) { m.RegisteredDelivery = 3 }, want: func(m *pdu.SM) { m.RegisteredDelivery = 1 }},
-		{name: "with intermediate notifications and SME acknowledgements", left: time.Hour,
-			set: func(m *pdu.SM) { m.RegisteredDelivery = 0x1D }, want: func(m *pdu.SM) { m.RegisteredDelivery = 0x0D }},
-		{name: "relative validity", left: 59*time.Minute + 31*time.Second + 700*time.Millisecond,
-			set: func(m *pdu.SM) { m.Validity = []byte("000000010000000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000000005931000R") }},
-		{name: "relative validity of days", left: 50 * time.Hour,
-			set: func(m *pdu.SM) { m.Validity = []byte("000003000000000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000002020000000R") }},
-		{name: "relative validity, all but over", left: 400 * time.Millisecond,
-			set: func(m *pdu.SM) { m.Validity = []byte("000000000100000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000000000001000R") }},
+		{
+			name: "with intermediate notifications and SME acknowledgements", left: time.Hour,
+			set: func(m *pdu.SM) { m.RegisteredDelivery = 0x1D }, want: func(m *pdu.SM) { m.RegisteredDelivery = 0x0D },
+		},
+		{
+			name: "relative validity", left: 59*time.Minute + 31*time.Second + 700*time.Millisecond,
+			set: func(m *pdu.SM) { m.Validity = []byte("000000010000000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000000005931000R") },
+		},
+		{
+			name: "relative validity of days", left: 50 * time.Hour,
+			set: func(m *pdu.SM) { m.Validity = []byte("000003000000000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000002020000000R") },
+		},
+		{
+			name: "relative validity, all but over", left: 400 * time.Millisecond,
+			set: func(m *pdu.SM) { m.Validity = []byte("000000000100000R") }, want: func(m *pdu.SM) { m.Validity = []byte("000000000001000R") },
+		},
 	} {
 		p := submitSM(c.set)
 		m := &spool.Message{PDU: bytes.Clone(p), ExpiresAt: now.Add(c.left)}

@@ -198,15 +198,18 @@ func TestCutErrors(t *testing.T) {
 		{Cut{Alphabet: GSM7, Elements: []byte{0x24}}, "a", "user data header: element at offset 1 has no length"},
 		{Cut{Alphabet: GSM7, Elements: []byte{0x25, 1, 2}}, "a", "national language locking shift 0x02 has no table"},
 		{
-			Cut{Alphabet: GSM7, Elements: []byte{0, 3, 1, 1, 1}}, "a",
+			Cut{Alphabet: GSM7, Elements: []byte{0, 3, 1, 1, 1}},
+			"a",
 			"user data header: the elements for every part number a part themselves",
 		},
 		{
-			Cut{Alphabet: GSM7, Form: UDH8, Elements: append([]byte{0x70, 130}, make([]byte, 130)...)}, long,
+			Cut{Alphabet: GSM7, Form: UDH8, Elements: append([]byte{0x70, 130}, make([]byte, 130)...)},
+			long,
 			"user data header: 138 octets leave no room for text",
 		},
 		{
-			Cut{Alphabet: GSM7, Elements: append([]byte{0x70, 138}, make([]byte, 138)...)}, "a",
+			Cut{Alphabet: GSM7, Elements: append([]byte{0x70, 138}, make([]byte, 138)...)},
+			"a",
 			"user data header: 141 octets, at most 140",
 		},
 		{Cut{Alphabet: GSM7Packed, Form: UDH8}, "sevenl @", ErrPadding.Error()},

@@ -25,7 +25,8 @@ func TestReadSegment(t *testing.T) {
 		{"UDH without the indicator is text", 0, "05 00 03 2a 02 01", "", Segment{Body: []byte("\x05\x00\x03\x2a\x02\x01")}, ""},
 		{
 			"8-bit reference", 0x43, "05 00 03 2a 02 01 48 69", "",
-			Segment{UDH8, Part{Reference: 0x2A, Total: 2, Number: 1}, []byte("\x05\x00\x03\x2a\x02\x01"), []byte("Hi")}, "",
+			Segment{UDH8, Part{Reference: 0x2A, Total: 2, Number: 1}, []byte("\x05\x00\x03\x2a\x02\x01"), []byte("Hi")},
+			"",
 		},
 		{
 			"16-bit reference and a language", 0x40, "09 24 01 01 08 04 12 34 03 02 48", "0204 0002 0001",
@@ -34,11 +35,13 @@ func TestReadSegment(t *testing.T) {
 		},
 		{
 			"an unsound concatenation is ignored (3GPP TS 23.040 §9.2.3.24.1)", 0x40, "05 00 03 2a 02 03 48", "",
-			Segment{Header: []byte("\x05\x00\x03\x2a\x02\x03"), Body: []byte("H")}, "",
+			Segment{Header: []byte("\x05\x00\x03\x2a\x02\x03"), Body: []byte("H")},
+			"",
 		},
 		{
 			"sar_*", 0, "48 69", "020c 0002 0102 020e 0001 ff 020f 0001 ff",
-			Segment{SAR, Part{Reference: 0x0102, Wide: true, Total: 255, Number: 255}, nil, []byte("Hi")}, "",
+			Segment{SAR, Part{Reference: 0x0102, Wide: true, Total: 255, Number: 255}, nil, []byte("Hi")},
+			"",
 		},
 		{
 			"sar_* in another order, one twice, beside ports", 0x40, "06 05 04 0b 84 23 f0 48", "020f 0001 01 020e 0001 02 020c 0002 0007 020e 0001 02",
@@ -179,15 +182,18 @@ func TestToErrors(t *testing.T) {
 		{Segment{Form: SAR, Part: part}, 9, GSM7, "one segment cannot turn from sar into form(9)"},
 		{Segment{Form: SAR, Part: part}, UDH8, GSM7, "reference 256 needs more than the 8 bits of udh8"},
 		{
-			Segment{Form: SAR, Part: part, Body: make([]byte, 153)}, UDH16, GSM7,
+			Segment{Form: SAR, Part: part, Body: make([]byte, 153)},
+			UDH16, GSM7,
 			"part 1 of 2 has 153 octets of gsm7 text, and a header leaves room for 152",
 		},
 		{
-			Segment{Form: SAR, Part: part, Body: make([]byte, 134)}, UDH16, UCS2,
+			Segment{Form: SAR, Part: part, Body: make([]byte, 134)},
+			UDH16, UCS2,
 			"part 1 of 2 has 134 octets of ucs2 text, and a header leaves room for 132",
 		},
 		{
-			Segment{Form: SAR, Part: part, Header: append([]byte{138, 0x70, 136}, make([]byte, 136)...)}, UDH16, GSM7,
+			Segment{Form: SAR, Part: part, Header: append([]byte{138, 0x70, 136}, make([]byte, 136)...)},
+			UDH16, GSM7,
 			"user data header: 145 octets, at most 140",
 		},
 		{Segment{Form: SAR, Part: part, Header: []byte{1, 0}}, UDH16, GSM7, "user data header: element at offset 1 has no length"},

@@ -19,7 +19,7 @@ const DefaultMaxLen = 70 << 10
 // MaxSequence is the largest sequence_number (SMPP v3.4 §5.1.4).
 const MaxSequence = 0x7FFFFFFF
 
-// ID is a command_id (SMPP v3.4 §5.1.2.1).
+// ID is a command_id (SMPP v3.4 §5.1.2.1; v5.0 §4.7.5).
 type ID uint32
 
 const (
@@ -29,6 +29,7 @@ const (
 	BindTransmitter     ID = 0x00000002
 	BindTransmitterResp ID = 0x80000002
 	QuerySM             ID = 0x00000003
+	QuerySMResp         ID = 0x80000003
 	SubmitSM            ID = 0x00000004
 	SubmitSMResp        ID = 0x80000004
 	DeliverSM           ID = 0x00000005
@@ -36,16 +37,27 @@ const (
 	Unbind              ID = 0x00000006
 	UnbindResp          ID = 0x80000006
 	ReplaceSM           ID = 0x00000007
+	ReplaceSMResp       ID = 0x80000007
 	CancelSM            ID = 0x00000008
+	CancelSMResp        ID = 0x80000008
 	BindTransceiver     ID = 0x00000009
 	BindTransceiverResp ID = 0x80000009
 	Outbind             ID = 0x0000000B
 	EnquireLink         ID = 0x00000015
 	EnquireLinkResp     ID = 0x80000015
 	SubmitMulti         ID = 0x00000021
+	SubmitMultiResp     ID = 0x80000021
 	AlertNotification   ID = 0x00000102
 	DataSM              ID = 0x00000103
 	DataSMResp          ID = 0x80000103
+
+	// Since v5.0.
+	BroadcastSM           ID = 0x00000111
+	BroadcastSMResp       ID = 0x80000111
+	QueryBroadcastSM      ID = 0x00000112
+	QueryBroadcastSMResp  ID = 0x80000112
+	CancelBroadcastSM     ID = 0x00000113
+	CancelBroadcastSMResp ID = 0x80000113
 )
 
 const respBit = 0x80000000

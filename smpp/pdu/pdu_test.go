@@ -63,7 +63,32 @@ func TestCommandID(t *testing.T) {
 		{pdu.AlertNotification, false, false, false, "AlertNotification"},
 		{pdu.GenericNack, true, false, false, "GenericNACK"},
 		{pdu.EnquireLink, false, false, true, "EnquireLink"},
+		{pdu.QuerySM, false, false, true, "QuerySM"},
+		{pdu.QuerySMResp, true, false, false, "QuerySMResp"},
+		{pdu.DeliverSM, false, false, true, "DeliverSM"},
+		{pdu.DeliverSMResp, true, false, false, "DeliverSMResp"},
+		{pdu.Unbind, false, false, true, "Unbind"},
+		{pdu.UnbindResp, true, false, false, "UnbindResp"},
+		{pdu.ReplaceSM, false, false, true, "ReplaceSM"},
+		{pdu.ReplaceSMResp, true, false, false, "ReplaceSMResp"},
+		{pdu.CancelSM, false, false, true, "CancelSM"},
+		{pdu.CancelSMResp, true, false, false, "CancelSMResp"},
+		{pdu.BindReceiverResp, true, false, false, "BindReceiverResp"},
+		{pdu.BindTransmitterResp, true, false, false, "BindTransmitterResp"},
+		{pdu.BindTransceiverResp, true, false, false, "BindTransceiverResp"},
+		{pdu.EnquireLinkResp, true, false, false, "EnquireLinkResp"},
+		{pdu.SubmitMulti, false, false, true, "SubmitMulti"},
+		{pdu.SubmitMultiResp, true, false, false, "SubmitMultiResp"},
+		{pdu.DataSM, false, false, true, "DataSM"},
+		{pdu.DataSMResp, true, false, false, "DataSMResp"},
+		{pdu.BroadcastSM, false, false, true, "BroadcastSM"},
+		{pdu.BroadcastSMResp, true, false, false, "BroadcastSMResp"},
+		{pdu.QueryBroadcastSM, false, false, true, "QueryBroadcastSM"},
+		{pdu.QueryBroadcastSMResp, true, false, false, "QueryBroadcastSMResp"},
+		{pdu.CancelBroadcastSM, false, false, true, "CancelBroadcastSM"},
+		{pdu.CancelBroadcastSMResp, true, false, false, "CancelBroadcastSMResp"},
 		{0x00010200, false, false, true, "command 0x00010200"},
+		{0x80000102, true, false, false, "command 0x80000102"}, // alert_notification has no response
 	} {
 		if c.id.IsResponse() != c.response || c.id.IsBind() != c.bind || c.id.Answered() != c.owed || c.id.String() != c.name {
 			t.Errorf("%#x: response %v, bind %v, answered %v, %q; want %v, %v, %v, %q", uint32(c.id),
@@ -314,6 +339,11 @@ func TestHostile(t *testing.T) {
 		_, _ = pdu.Frame(p, pdu.DefaultMaxLen)
 		for _, id := range []pdu.ID{pdu.BindTransceiver, pdu.BindTransceiverResp, pdu.SubmitSM, pdu.SubmitSMResp} {
 			_, _ = decode(p, id)
+		}
+		_, _ = decode(p, operationIDs[r.IntN(len(operationIDs))])
+		for range pdu.DestAddresses(p).All() {
+		}
+		for range pdu.UnsuccessSMEs(p).All() {
 		}
 		pdu.Destination(p)
 		for range pdu.TLVs(p).All() {

@@ -5,35 +5,6 @@ import (
 	"iter"
 )
 
-// Tag names an optional parameter (SMPP v3.4 §5.3.2).
-type Tag uint16
-
-const (
-	TagDestAddrSubunit      Tag = 0x0005
-	TagSourcePort           Tag = 0x020A
-	TagDestinationPort      Tag = 0x020B
-	TagSARMsgRefNum         Tag = 0x020C
-	TagSARTotalSegments     Tag = 0x020E
-	TagSARSegmentSeqnum     Tag = 0x020F
-	TagSCInterfaceVersion   Tag = 0x0210
-	TagDisplayTime          Tag = 0x1201
-	TagMSValidity           Tag = 0x1204
-	TagCallbackNum          Tag = 0x0381
-	TagNetworkErrorCode     Tag = 0x0423
-	TagMessagePayload       Tag = 0x0424
-	TagMoreMessagesToSend   Tag = 0x0426
-	TagMessageState         Tag = 0x0427
-	TagUSSDServiceOp        Tag = 0x0501
-	TagITSReplyType         Tag = 0x1380
-	TagITSSessionInfo       Tag = 0x1383
-	TagUserMessageReference Tag = 0x0204
-	TagReceiptedMessageID   Tag = 0x001E
-
-	// TagShuntChannel is Shunt's own, from the vendor range: the channel that
-	// delivered a message, "app" or "carrier" in ASCII, in its receipt.
-	TagShuntChannel Tag = 0x1580
-)
-
 // TLVs are the optional parameters of a PDU as they came, in their order,
 // duplicates and vendor tags included. A TLVs that a decoder returned is whole.
 type TLVs []byte

@@ -1,3 +1,3 @@
-// Package interop holds the main job against peers that nobody here wrote: the
-// ESME and the SMSC are npm's smpp, and tshark judges every PDU on the wire.
+// Package interop holds the main job against peers that nobody here wrote: npm's
+// smpp and Kannel as ESMEs, npm's smpp as the SMSC; tshark judges the wire.
 package interop

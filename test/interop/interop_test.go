@@ -3,16 +3,12 @@
 package interop
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"shunt/smpp/pdu"
@@ -206,88 +202,4 @@ func blank(t *testing.T, raw string) string {
 // sameButSequence compares two PDUs in hexadecimal, but for octets 12 to 15.
 func sameButSequence(a, b string) bool {
 	return len(a) == len(b) && len(a) >= 32 && a[:24] == b[:24] && a[32:] == b[32:]
-}
-
-// tap is a capture of both of the gateway's sides.
-type tap struct {
-	p      *part
-	tshark string
-	file   string
-	ports  []string // before the gateway, behind it
-	mark   net.Conn // UDP, within the capture's filter
-}
-
-func capture(t *testing.T, s *scene) *tap {
-	t.Helper()
-	w := &tap{tshark: need(t, "tshark", "tshark"), file: filepath.Join(s.dir, "wire.pcapng")}
-	for _, addr := range []string{s.listen, s.smsc.all("listening")[0].Addr} {
-		_, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.ports = append(w.ports, port)
-	}
-	sink, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err == nil {
-		w.mark, err = net.Dial("udp", sink.LocalAddr().String())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.mark.Close(); _ = sink.Close() })
-	_, udp, _ := net.SplitHostPort(sink.LocalAddr().String())
-	w.p = run(t, s.dir, "dumpcap", need(t, "dumpcap", "wireshark-common"), "-i", "lo", "-B", "16", "-w", w.file,
-		"-f", "tcp port "+w.ports[0]+" or tcp port "+w.ports[1]+" or udp port "+udp)
-	w.p.until(t, "the capture", func() bool { return w.p.said("File:") })
-	return w
-}
-
-// judge asks tshark what it saw: all submits on the ESME's side, something on
-// the SMSC's, and nothing malformed. It returns the number of PDUs.
-func (w *tap) judge(t *testing.T, submits int) int {
-	t.Helper()
-	// The kernel hands packets over in blocks: a datagram that has arrived in
-	// the file says that all before it have.
-	last := []byte("the last packet of this capture")
-	poll(t, "the end of the capture", w.p, func() bool {
-		_, _ = w.mark.Write(last)
-		b, err := os.ReadFile(w.file)
-		return err == nil && bytes.Contains(b, last)
-	})
-	_ = w.p.cmd.Process.Signal(syscall.SIGINT)
-	<-w.p.done
-	read := func(filter string) []string {
-		args := []string{"-r", w.file, "-Y", filter, "-T", "fields", "-e", "smpp.command_id", "-e", "tcp.port"}
-		for _, port := range w.ports {
-			args = append(args, "-d", "tcp.port=="+port+",smpp")
-		}
-		out := strings.TrimSpace(output(t, "", w.tshark, args...))
-		if out == "" {
-			return nil
-		}
-		return strings.Split(out, "\n")
-	}
-	if bad := read("_ws.malformed"); len(bad) > 0 {
-		t.Errorf("tshark finds %d malformed packets: %q", len(bad), bad)
-	}
-	total := 0
-	for i, port := range w.ports {
-		pdus, sm := 0, 0
-		for _, line := range read("smpp && tcp.port==" + port) {
-			ids, _, _ := strings.Cut(line, "\t")
-			for _, id := range strings.Split(ids, ",") {
-				pdus++
-				if id == "0x00000004" {
-					sm++
-				}
-			}
-		}
-		total += pdus
-		// Before the gateway: bind, unbind, and a submit_sm and a receipt for
-		// each message, all with their responses.
-		if want := 4 + 4*submits; pdus == 0 || i == 0 && (sm != submits || pdus < want) {
-			t.Errorf("tshark saw %d PDUs and %d submit_sm on port %s, want %d and %d before the gateway, and some behind it", pdus, sm, port, want, submits)
-		}
-	}
-	return total
 }

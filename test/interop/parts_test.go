@@ -190,14 +190,15 @@ func readJSON(path string, v any) bool {
 	return err == nil && json.Unmarshal(b, v) == nil
 }
 
-// need finds a program, or has apt install it.
-func need(t *testing.T, program, pkg string) string {
+// need finds a program, or has apt install it, with options of its own.
+func need(t *testing.T, program, pkg string, options ...string) string {
 	t.Helper()
 	if path, err := exec.LookPath(program); err == nil {
 		return path
 	}
 	t.Logf("%s is missing: apt-get install %s", program, pkg)
-	out, err := exec.Command("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "--no-install-recommends", pkg).CombinedOutput()
+	args := append([]string{"-o", "DPkg::Lock::Timeout=120"}, options...)
+	out, err := exec.Command("apt-get", append(args, "install", "-y", "--no-install-recommends", pkg)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s is missing, and apt-get install %s failed: %v\n%s", program, pkg, err, tail(string(out)))
 	}

@@ -1,10 +1,18 @@
 // An SMSC on npm's smpp: accepts everything, and sends a receipt for what asks
-// for one, on the session that it came on.
+// for one, on the session that it came on if that receives, else on another of
+// the same system_id, once one is up. It reaches no number that ends in 66. Usage: node smsc.js [MILLISECONDS
+// between enquire_links to every peer; 0: none]
 'use strict';
 const { smpp, PDU, say, text, untilStdinEnds } = require('./wire');
 
 let next = 0x5000;
 const sessions = new Set();
+const receivers = new Map(); // system_id: session, the latest bind
+const waiting = new Map(); // system_id: functions that want one
+// A receipt on another session must not overtake its submit_sm_resp: Kannel, for
+// one, knows no message by an id that it has not been given yet.
+const siblingDelay = 500;
+const enquireEvery = Number(process.argv[2] || 0);
 
 function date(d) {
   return d.toISOString().replace(/[-T:]/g, '').slice(2, 12);
@@ -12,14 +20,33 @@ function date(d) {
 
 const server = smpp.createServer({}, (session) => {
   let systemID = '';
+  let tlvs = true;
+  let own = null; // this session, if it receives
+  let timer = null;
   sessions.add(session);
   session.on('error', (e) => { if (e.code !== 'ECONNRESET') say({ event: 'error', error: String(e) }); });
-  session.on('close', () => sessions.delete(session));
+  session.on('close', () => {
+    clearInterval(timer);
+    sessions.delete(session);
+    if (receivers.get(systemID) === session) receivers.delete(systemID);
+  });
   for (const bind of ['bind_transceiver', 'bind_transmitter', 'bind_receiver']) {
     session.on(bind, (pdu) => {
       systemID = pdu.system_id;
       say({ event: 'bind', system_id: systemID, password: pdu.password, command: bind });
+      tlvs = pdu.interface_version >= 0x34; // none to older peers (SMPP v3.4 §1.6)
       session.send(pdu.response({ system_id: 'NODE' }));
+      if (enquireEvery > 0) {
+        timer = setInterval(() => session.enquire_link((resp) => say({
+          event: 'enquired', system_id: systemID, status: resp.command_status,
+        })), enquireEvery);
+      }
+      if (bind === 'bind_transmitter') return;
+      own = session;
+      receivers.set(systemID, session);
+      const late = waiting.get(systemID) || [];
+      waiting.delete(systemID);
+      late.forEach((send) => send(session));
     });
   }
   session.on('enquire_link', (pdu) => session.send(pdu.response()));
@@ -30,15 +57,26 @@ const server = smpp.createServer({}, (session) => {
     session.send(pdu.response({ message_id: id }));
     if (pdu.registered_delivery & 1) {
       const now = date(new Date());
+      const gone = pdu.destination_addr.endsWith('66');
+      const outcome = gone ? 'dlvrd:000' : 'dlvrd:001';
+      const stat = gone ? 'stat:UNDELIV err:001' : 'stat:DELIVRD err:000';
       const receipt = new PDU('deliver_sm', {
         source_addr_ton: 1, source_addr_npi: 1, source_addr: pdu.destination_addr,
         dest_addr_ton: pdu.source_addr_ton, dest_addr_npi: pdu.source_addr_npi, destination_addr: pdu.source_addr,
         esm_class: 4, data_coding: 0,
-        short_message: `id:${id} sub:001 dlvrd:001 submit date:${now} done date:${now} stat:DELIVRD err:000 text:`,
-        receipted_message_id: id, message_state: 2,
+        short_message: `id:${id} sub:001 ${outcome} submit date:${now} done date:${now} ${stat} text:`,
+        ...(tlvs ? { receipted_message_id: id, message_state: gone ? 5 : 2 } : {}),
       });
-      session.send(receipt, (resp) => say({ event: 'receipt-taken', id, status: resp.command_status }));
-      say({ event: 'receipt', system_id: systemID, id, raw: receipt.raw });
+      const send = (to) => {
+        to.send(receipt, (resp) => say({ event: 'receipt-taken', id, status: resp.command_status }));
+        say({ event: 'receipt', system_id: systemID, id, raw: receipt.raw });
+      };
+      if (own) send(own);
+      else setTimeout(() => {
+        const to = receivers.get(systemID);
+        if (to) send(to);
+        else waiting.set(systemID, [...(waiting.get(systemID) || []), send]);
+      }, siblingDelay);
     }
   });
 });
