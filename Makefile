@@ -45,6 +45,7 @@ unit: ## the Go tests, the demo and kill -9 under load among them
 .PHONY: interop
 interop: ## npm's smpp before and behind the gateway, tshark on the wire (installs both)
 	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
+	$(GO) test -tags interop -count=1 -timeout 5m ./smpp/pdu
 
 .PHONY: race
 race: ## the Go tests under the race detector (needs a C compiler)

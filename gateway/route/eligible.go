@@ -55,27 +55,19 @@ func headerReason(m *pdu.SM) msg.Reason {
 	return msg.ReasonUDH
 }
 
-// Optional parameters that ask for something only an SMS can do (§5.3.2).
-const (
-	tagDestBearerType   pdu.Tag = 0x0007
-	tagMoreToSend       pdu.Tag = pdu.TagMoreMessagesToSend
-	tagMSMsgWait        pdu.Tag = 0x030C
-	tagNumberOfMessages pdu.Tag = 0x0304
-	tagDestTelematicsID pdu.Tag = 0x0008 // what protocol_id says elsewhere
-	tagPayloadType      pdu.Tag = 0x0019 // 0: WDP, the default
-)
-
+// tlvReason finds the optional parameters that ask for something only an SMS
+// can do (§5.3.2).
 func tlvReason(t pdu.TLVs) msg.Reason {
 	for tag, v := range t.All() {
 		switch tag {
-		case pdu.TagSARMsgRefNum, pdu.TagSARTotalSegments, pdu.TagSARSegmentSeqnum, tagMoreToSend:
+		case pdu.TagSARMsgRefNum, pdu.TagSARTotalSegments, pdu.TagSARSegmentSeqnum, pdu.TagMoreMessagesToSend:
 			return msg.ReasonLongMessage
 		case pdu.TagUSSDServiceOp, pdu.TagITSReplyType, pdu.TagITSSessionInfo:
 			return msg.ReasonUSSD
-		case pdu.TagSourcePort, pdu.TagDestinationPort, pdu.TagDestAddrSubunit, tagDestBearerType,
-			tagMSMsgWait, tagNumberOfMessages, tagDestTelematicsID, pdu.TagDisplayTime:
+		case pdu.TagSourcePort, pdu.TagDestinationPort, pdu.TagDestAddrSubunit, pdu.TagDestBearerType,
+			pdu.TagMSMsgWaitFacilities, pdu.TagNumberOfMessages, pdu.TagDestTelematicsID, pdu.TagDisplayTime:
 			return msg.ReasonTLV
-		case tagPayloadType, pdu.TagMSValidity:
+		case pdu.TagPayloadType, pdu.TagMSValidity:
 			if len(v) != 1 || v[0] != 0 { // WCMP; not to be stored
 				return msg.ReasonTLV
 			}

@@ -48,7 +48,7 @@ var neverDiverted = []judgement{
 	{name: "message waiting, voicemail on", m: dataCoding(0xC8), want: msg.ReasonDataCoding},
 	{name: "message waiting, store", m: dataCoding(0xD8), want: msg.ReasonDataCoding},
 	{name: "message waiting, last", m: dataCoding(0xEF), want: msg.ReasonDataCoding},
-	{name: "message waiting, MS MessageWaiting TLV", m: optional(0x030C, 0x00), want: msg.ReasonTLV},
+	{name: "message waiting, MS MessageWaiting TLV", m: optional(0x0030, 0x00), want: msg.ReasonTLV},
 	{name: "message waiting, number_of_messages", m: optional(0x0304, 3), want: msg.ReasonTLV},
 	{name: "UDH IEI 0x01, special SMS message indication", m: udh("\x04\x01\x02\x80\x01"), want: msg.ReasonUDH},
 	{name: "UDH 8-bit ports", m: udh("\x04\x04\x02\xf0\xf0"), want: msg.ReasonUDH},

@@ -305,7 +305,7 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		r, ok := smpp.ParseReceipt(&m)
 		if !smpp.IsReceipt(&m) || !ok {
 			s.own.Ignored.Add(1)
-			answer(pdu.DeliverSM, rxPermanent)
+			answer(pdu.DeliverSM, pdu.RXPAPPN) // nobody here ever takes it
 			return
 		}
 		s.own.o.OnReceipt(Receipt{
@@ -314,7 +314,7 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		}, func(st pdu.Status) { answer(pdu.DeliverSM, st) })
 	case pdu.DataSM:
 		s.own.Ignored.Add(1)
-		answer(pdu.DataSM, rxPermanent)
+		answer(pdu.DataSM, pdu.RXPAPPN)
 	case pdu.Unbind:
 		answer(pdu.UnbindResp, pdu.ROK)
 		s.Finish()
@@ -323,9 +323,6 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		answer(pdu.GenericNack, pdu.RINVCMDID)
 	}
 }
-
-// rxPermanent is ESME_RX_P_APPN: nobody here ever takes such a message.
-const rxPermanent pdu.Status = 0x65
 
 // HandleResponse implements smpp.Handler: only an unmatched generic_nack comes
 // here.

@@ -96,10 +96,10 @@ func TestOwnReceives(t *testing.T) {
 		id   pdu.ID
 		st   pdu.Status
 	}{
-		{"a message", sms(pdu.DeliverSM, nil), pdu.DeliverSMResp, rxPermanent},
-		{"a text that looks like a receipt", sms(pdu.DeliverSM, func(m *pdu.SM) { m.ShortMessage = []byte("id:7 stat:DELIVRD err:000") }), pdu.DeliverSMResp, rxPermanent},
-		{"a receipt without an id", receiptPDU("stat:DELIVRD err:000", 0), pdu.DeliverSMResp, rxPermanent},
-		{"data_sm", rawText(pdu.DataSM, "\x00"), pdu.DataSMResp, rxPermanent},
+		{"a message", sms(pdu.DeliverSM, nil), pdu.DeliverSMResp, pdu.RXPAPPN},
+		{"a text that looks like a receipt", sms(pdu.DeliverSM, func(m *pdu.SM) { m.ShortMessage = []byte("id:7 stat:DELIVRD err:000") }), pdu.DeliverSMResp, pdu.RXPAPPN},
+		{"a receipt without an id", receiptPDU("stat:DELIVRD err:000", 0), pdu.DeliverSMResp, pdu.RXPAPPN},
+		{"data_sm", rawText(pdu.DataSM, "\x00"), pdu.DataSMResp, pdu.RXPAPPN},
 		{"deliver_sm that does not decode", raw(pdu.DeliverSM, 0), pdu.DeliverSMResp, pdu.RSYSERR},
 	} {
 		smsc.send(withSeq(c.p, 20))
