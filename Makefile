@@ -35,15 +35,15 @@ test: lint unit system ## everything that a change must pass
 .PHONY: system
 system:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop; \
-	elif [ "$${CI:-}" = true ]; then echo "not run: interop (needs root and apt for npm and tshark)"; exit 1; \
-	else echo "not run: interop (needs root and apt for npm and tshark)"; fi
+	elif [ "$${CI:-}" = true ]; then echo "not run: interop (needs root and apt for npm, Kannel and tshark)"; exit 1; \
+	else echo "not run: interop (needs root and apt for npm, Kannel and tshark)"; fi
 
 .PHONY: unit
 unit: ## the Go tests, the demo and kill -9 under load among them
 	$(GO) test -count=1 -timeout 15m ./...
 
 .PHONY: interop
-interop: ## npm's smpp before and behind the gateway, tshark on the wire (installs both)
+interop: ## npm's smpp and Kannel around the gateway, tshark on the wire (installs them)
 	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./smpp/pdu
 

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,7 +85,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 		return nil, err
 	}
 	g.policy = policyOf(cfg)
-	g.makeOwn()
+	if err = g.makeOwn(); err != nil {
+		return nil, err
+	}
 	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Log: log})
 	o := dispatch.Options{
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add, Log: log,
@@ -102,7 +105,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err != nil {
 		return nil, err
 	}
-	g.makeProxy()
+	if err = g.makeProxy(); err != nil {
+		return nil, err
+	}
 	return g, g.listen()
 }
 
@@ -116,23 +121,32 @@ func (s lateSpool) Correlate(peer, id string) (msg.ID, bool) { return s.g.spool.
 
 func (s lateSpool) Do(ctx context.Context, e spool.Event) spool.Result { return s.g.spool.Do(ctx, e) }
 
-func (g *Gateway) smppConfig() smpp.Config {
+// smppConfig is the engine's configuration, with TLS as an SMSC wants it.
+func (g *Gateway) smppConfig(s *config.SMSC) (smpp.Config, error) {
 	c := g.cfg.SMPP
+	t, err := s.TLS.Config(s.Addr)
+	if err != nil {
+		return smpp.Config{}, fmt.Errorf("smsc %s: tls: %w", s.Name, err)
+	}
 	return smpp.Config{
 		MaxPDU: int(c.MaxPDU), Window: c.Window, EnquireLink: c.EnquireLink,
-		Response: c.Response, WriteStall: c.WriteStall,
-	}
+		Response: c.Response, WriteStall: c.WriteStall, TLS: t,
+	}, nil
 }
 
-func (g *Gateway) makeOwn() {
+func (g *Gateway) makeOwn() error {
 	s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC)
 	if !ok {
-		return
+		return nil
+	}
+	engine, err := g.smppConfig(s)
+	if err != nil {
+		return err
 	}
 	g.own = upstream.NewOwn(upstream.OwnOptions{
 		SMSC: s.Name, Addr: s.Addr, Split: s.Bind == config.TransmitterReceiver,
 		Bind:     pdu.Bind{SystemID: s.SystemID, Password: string(s.Password.Bytes()), InterfaceVersion: pdu.Version34},
-		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: g.smppConfig(),
+		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: engine,
 		OnReceipt: func(r upstream.Receipt, answer func(pdu.Status)) {
 			g.dispatcher.OnReceipt(dispatch.CarrierReceipt{
 				SMSC: r.SMSC, ID: r.ID, State: r.State, Err: r.Err, Done: r.Done,
@@ -141,35 +155,41 @@ func (g *Gateway) makeOwn() {
 		},
 		Log: g.log,
 	})
+	return nil
 }
 
-func (g *Gateway) makeProxy() {
+func (g *Gateway) makeProxy() error {
 	up, _ := g.cfg.SMSC(g.cfg.Intercept.Upstream)
+	engine, err := g.smppConfig(up)
+	if err != nil {
+		return err
+	}
 	g.hub = &upstream.Hub{
 		Receivable: g.receipts.Receivable,
 		Attach:     func(b *upstream.Bind) { b.State = g.accountOf(b) },
 		Detached:   g.ended.add,
 	}
 	g.proxy = &upstream.Proxy{
-		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: g.smppConfig(),
+		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
 		Decider: g, Hub: g.hub, Log: g.log,
 	}
+	return nil
 }
 
 // listen opens every listener, the control socket last: who finds it can use
 // the rest.
 func (g *Gateway) listen() error {
 	for _, l := range g.cfg.Listen {
-		ln, err := net.Listen("tcp", l.Addr)
+		ln, err := listen(l.Addr, l.TLS)
 		if err != nil {
-			return fmt.Errorf("listen.addr %s: %w", l.Addr, reason(err))
+			return fmt.Errorf("listen.addr %s: %w", l.Addr, err)
 		}
 		g.listeners = append(g.listeners, ln)
 	}
 	var err error
 	if g.cfg.API.Listen != "" {
-		if g.apiListener, err = net.Listen("tcp", g.cfg.API.Listen); err != nil {
-			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, reason(err))
+		if g.apiListener, err = listen(g.cfg.API.Listen, g.cfg.API.TLS); err != nil {
+			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, err)
 		}
 	}
 	if g.cfg.NOC.Socket != "" {
@@ -178,6 +198,24 @@ func (g *Gateway) listen() error {
 		}
 	}
 	return nil
+}
+
+// listen listens on addr, with TLS where t is not nil. The handshake is part of
+// a connection's first read: it has the time that its server gives a request
+// or a bind.
+func listen(addr string, t *config.ServerTLS) (net.Listener, error) {
+	c, err := t.Config()
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, reason(err)
+	}
+	if c != nil {
+		l = tls.NewListener(l, c)
+	}
+	return l, nil
 }
 
 // reason is the cause without the address, which the caller has named.

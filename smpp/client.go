@@ -2,6 +2,7 @@ package smpp
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -20,14 +21,29 @@ func (e *BindError) Error() string {
 	return fmt.Sprintf("bind as %q refused: %s", e.SystemID, e.Status)
 }
 
-// Dial connects to addr and binds, both within ctx and cfg.Response. The
-// session's reader is not started: the caller runs Serve.
+// Connect connects to addr, with TLS where t is not nil, within ctx.
+func Connect(ctx context.Context, addr string, t *tls.Config) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || t == nil {
+		return conn, err
+	}
+	secure := tls.Client(conn, t)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", addr, err)
+	}
+	return secure, nil
+}
+
+// Dial connects to addr, with cfg.TLS where that is set, and binds, both within
+// ctx and cfg.Response. The session's reader is not started: the caller runs
+// Serve.
 func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (*Session, pdu.BindResp, error) {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Response)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := Connect(ctx, addr, cfg.TLS)
 	if err != nil {
 		return nil, pdu.BindResp{}, err
 	}

@@ -1,6 +1,7 @@
 package smpp
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ type Config struct {
 	EnquireLink time.Duration // silence before an enquire_link is sent, §7.2 enquire_link_timer (30 s)
 	Response    time.Duration // how long an answer may take, §7.2 response_timer (60 s)
 	WriteStall  time.Duration // how long the peer may read nothing; noticed after once to twice that (30 s)
+	TLS         *tls.Config   // Dial only: nil connects without TLS
 }
 
 func (c Config) withDefaults() Config {

@@ -144,8 +144,8 @@ func loopbackAddr(s string) error {
 		return err
 	}
 	if host, _, _ := net.SplitHostPort(s); !loopback(host) {
-		return fmt.Errorf("%s is not loopback, want a loopback address such as \"127.0.0.1:8443\": others need TLS, which is %s",
-			quote(s), notAvailable)
+		return fmt.Errorf(`%s is not loopback, want a loopback address such as "127.0.0.1:8443": others need tls = { cert_file = …, key_file = … }`,
+			quote(s))
 	}
 	return nil
 }

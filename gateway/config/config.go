@@ -46,6 +46,7 @@ type Node struct {
 // Listen is an address that ESMEs bind to.
 type Listen struct {
 	Addr string // host:port
+	TLS  *ServerTLS
 }
 
 // Intercept is how Shunt stands between ESMEs and SMSC.
@@ -95,6 +96,7 @@ type Account struct {
 type SMSC struct {
 	Name      string
 	Addr      string // host:port
+	TLS       *ClientTLS
 	SystemID  string // "" for one that Shunt never binds to itself
 	Password  Secret
 	Bind      Bind
@@ -218,7 +220,8 @@ type Retention struct {
 
 // API is the HTTP server for handset apps.
 type API struct {
-	Listen string // host:port, loopback only
+	Listen string // host:port; without TLS loopback only
+	TLS    *ServerTLS
 }
 
 // NOC is the operators' access.

@@ -151,7 +151,7 @@ func TestFull(t *testing.T) {
 	want := &Config{
 		File:   "testdata/full.toml",
 		Node:   Node{ID: "edge-1", DataDir: filepath.Join(dir, "data")},
-		Listen: []Listen{{"127.0.0.1:0"}, {"[::]:2776"}},
+		Listen: []Listen{{Addr: "127.0.0.1:0"}, {Addr: "[::]:2776"}},
 		Intercept: Intercept{
 			Upstream: "smsc-a", Divert: DivertShadow, FallbackSMSC: "smsc-own",
 		},
@@ -232,7 +232,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		File:      "testdata/minimal.toml",
 		Node:      Node{ID: host, DataDir: "/var/lib/shunt"},
-		Listen:    []Listen{{"0.0.0.0:2775"}},
+		Listen:    []Listen{{Addr: "0.0.0.0:2775"}},
 		Intercept: Intercept{Upstream: "smsc-a", Divert: DivertOn, FallbackSMSC: "smsc-own"},
 		SMSCs: []SMSC{
 			{Name: "smsc-a", Addr: "192.0.2.1:2775", Sessions: 2, Window: 500, Rate: 2000},

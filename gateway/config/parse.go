@@ -69,9 +69,9 @@ func (l *loader) listen(file *section, c *Config) {
 		if !strings.HasSuffix(a, ":0") { // each of these gets a port of its own
 			seen.check(s, "addr", a)
 		}
-		s.refuse("tls")
+		t := serverTLS(s)
 		s.close()
-		c.Listen = append(c.Listen, Listen{a})
+		c.Listen = append(c.Listen, Listen{a, t})
 	}
 }
 
@@ -107,8 +107,9 @@ func (l *loader) smscs(file *section, c *Config) []*section {
 
 			MessageID: get(s, "message_id", IDRaw, oneOf[IDFormat](idFormatNames...)),
 		}
+		m.TLS = clientTLS(s)
 		seen.check(s, "name", m.Name)
-		s.refuse("tls", "local_addr")
+		s.refuse("local_addr")
 		s.close()
 		c.SMSCs = append(c.SMSCs, m)
 	}
@@ -366,8 +367,11 @@ func (l *loader) rest(file *section, c *Config) {
 	s.close()
 
 	s, _ = file.sub("api")
-	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(loopbackAddr))
-	s.refuse("tls")
+	allowed := loopbackAddr
+	if c.API.TLS = serverTLS(s); c.API.TLS != nil {
+		allowed = listenAddr
+	}
+	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(allowed))
 	s.close()
 
 	s, _ = file.sub("noc")

@@ -60,7 +60,7 @@ func TestSecretRedacted(t *testing.T) {
 	for how, got := range map[string]string{
 		"String": s.String(), "%v": fmt.Sprint(s), "%+v": fmt.Sprintf("%+v", s), "%#v": fmt.Sprintf("%#v", s),
 		"%s": fmt.Sprintf("%s", s), "%q": fmt.Sprintf("%q", s), "%x": fmt.Sprintf("%x", s), "%d": fmt.Sprintf("%d", s),
-		"pointer": fmt.Sprintf("%+v", &s), "in a struct": fmt.Sprintf("%+v %#v %x", m, m, m),
+		"pointer": fmt.Sprintf("%+v", &s), "in a struct": fmt.Sprintf("%+v %#v %x", m, m, m.Password),
 		"JSON": string(asJSON), "log": log.String(),
 	} {
 		for _, leak := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprint([]byte("hunter2")), "aHVudGVyMg"} {

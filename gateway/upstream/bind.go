@@ -38,6 +38,7 @@ type Bind struct {
 	decider  Decider
 	pending  pending // diverted submits that are not answered yet
 	lastErr  atomic.Pointer[string]
+	ending   atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
 	Reasons [64]atomic.Uint64 // verdicts by msg.Reason
 }
@@ -104,7 +105,11 @@ func (b *Bind) relay() {
 		upEnded <- err
 	}()
 	err := b.down.Serve((*downReader)(b))
-	b.up.Finish() // what the ESME sent before it went still goes
+	if timeout := time.Duration(b.ending.Load()); timeout > 0 {
+		b.up.Unbind(timeout)
+	} else {
+		b.up.Finish() // what the ESME sent before it went still goes
+	}
 	if upErr := <-upEnded; err == nil || err == smpp.ErrClosed {
 		err = upErr
 	}
@@ -112,11 +117,13 @@ func (b *Bind) relay() {
 	b.lastErr.Store(&text)
 }
 
-// unbind ends both sides in an orderly way, or at the latest after timeout.
+// unbind ends the ESME's side in an orderly way, and then the SMSC's, each at
+// the latest after timeout: the SMSC's unbind_resp must not close the ESME's
+// session before its own is there (see relay).
 func (b *Bind) unbind(timeout time.Duration) {
 	b.pending.wait(timeout)
+	b.ending.Store(int64(timeout))
 	b.down.Unbind(timeout)
-	b.up.Unbind(timeout)
 }
 
 // unbindWait bounds how long an ESME's unbind waits for the answers to its

@@ -20,7 +20,7 @@ import (
 type Proxy struct {
 	Upstream    string        // the SMSC's host:port
 	SessionInit time.Duration // from the connection to the bind, §7.2 session_init_timer
-	SMPP        smpp.Config
+	SMPP        smpp.Config   // of both sides; its TLS is the SMSC's
 	Decider     Decider
 	Hub         *Hub
 	Log         *slog.Logger
@@ -181,8 +181,9 @@ const (
 )
 
 func (x *Proxy) dial(ctx context.Context) (*smpp.Session, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "tcp", x.Upstream)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := smpp.Connect(ctx, x.Upstream, x.SMPP.TLS)
 	if err != nil {
 		return nil, err
 	}

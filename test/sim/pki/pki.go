@@ -83,7 +83,8 @@ func (ca *CA) Pool() *x509.CertPool {
 	return p
 }
 
-// Server makes a certificate for localhost, the loopback addresses and names.
+// Server makes a certificate for localhost, the loopback addresses and names; a
+// client may show it too.
 func (ca *CA) Server(names ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -94,7 +95,7 @@ func (ca *CA) Server(names ...string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	t.KeyUsage = x509.KeyUsageDigitalSignature
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	t.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	t.DNSNames = []string{"localhost"}
 	for _, n := range names {
