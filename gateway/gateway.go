@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -130,7 +131,7 @@ func (g *Gateway) smppConfig(s *config.SMSC) (smpp.Config, error) {
 	}
 	return smpp.Config{
 		MaxPDU: int(c.MaxPDU), Window: c.Window, EnquireLink: c.EnquireLink,
-		Response: c.Response, WriteStall: c.WriteStall, TLS: t,
+		Response: c.Response, WriteStall: c.WriteStall, TLS: t, Local: s.LocalAddr,
 	}, nil
 }
 
@@ -172,6 +173,7 @@ func (g *Gateway) makeProxy() error {
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
 		Decider: g, Hub: g.hub, Log: g.log,
+		Local: func(systemID string) netip.Addr { return g.cfg.Account(systemID).LocalAddr },
 	}
 	return nil
 }

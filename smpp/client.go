@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"shunt/smpp/pdu"
@@ -21,9 +22,13 @@ func (e *BindError) Error() string {
 	return fmt.Sprintf("bind as %q refused: %s", e.SystemID, e.Status)
 }
 
-// Connect connects to addr, with TLS where t is not nil, within ctx.
-func Connect(ctx context.Context, addr string, t *tls.Config) (net.Conn, error) {
+// Connect connects to addr within ctx: from the address local where that is an
+// address, and with TLS where t is not nil.
+func Connect(ctx context.Context, addr string, local netip.Addr, t *tls.Config) (net.Conn, error) {
 	var d net.Dialer
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil || t == nil {
 		return conn, err
@@ -36,14 +41,14 @@ func Connect(ctx context.Context, addr string, t *tls.Config) (net.Conn, error) 
 	return secure, nil
 }
 
-// Dial connects to addr, with cfg.TLS where that is set, and binds, both within
+// Dial connects to addr, as cfg.Local and cfg.TLS say, and binds, both within
 // ctx and cfg.Response. The session's reader is not started: the caller runs
 // Serve.
 func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (*Session, pdu.BindResp, error) {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Response)
 	defer cancel()
-	conn, err := Connect(ctx, addr, cfg.TLS)
+	conn, err := Connect(ctx, addr, cfg.Local, cfg.TLS)
 	if err != nil {
 		return nil, pdu.BindResp{}, err
 	}

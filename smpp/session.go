@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type Config struct {
 	Response    time.Duration // how long an answer may take, §7.2 response_timer (60 s)
 	WriteStall  time.Duration // how long the peer may read nothing; noticed after once to twice that (30 s)
 	TLS         *tls.Config   // Dial only: nil connects without TLS
+	Local       netip.Addr    // Dial only: the source address; the zero Addr leaves it to the system
 }
 
 func (c Config) withDefaults() Config {

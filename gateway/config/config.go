@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,7 @@ type Account struct {
 	SystemID        string
 	Divert          bool            // it has opted in to diversion
 	DefaultAlphabet coding.Alphabet // what its data_coding 0 means
+	LocalAddr       netip.Addr      // the source address of its upstream binds; the zero Addr: the SMSC's
 	DataCoding1     coding.Alphabet // what its data_coding 1 means; Unsupported: only what reads the same both ways
 }
 
@@ -97,7 +99,8 @@ type SMSC struct {
 	Name      string
 	Addr      string // host:port
 	TLS       *ClientTLS
-	SystemID  string // "" for one that Shunt never binds to itself
+	LocalAddr netip.Addr // the source address towards it; the zero Addr: the system's choice
+	SystemID  string     // "" for one that Shunt never binds to itself
 	Password  Secret
 	Bind      Bind
 	Sessions  int // binds of each kind

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,7 +140,10 @@ func load(t *testing.T, file string) *Config {
 }
 
 // secretPaths compares secrets by where they were found.
-var secretPaths = cmp.Comparer(func(a, b Secret) bool { return a.path == b.path })
+var secretPaths = cmp.Options{
+	cmp.Comparer(func(a, b Secret) bool { return a.path == b.path }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
 
 func TestFull(t *testing.T) {
 	creds := credentials(t)
@@ -158,7 +162,7 @@ func TestFull(t *testing.T) {
 		Accounts: []Account{
 			{SystemID: "bank", Divert: true, DefaultAlphabet: coding.Latin1},
 			{SystemID: "news", DefaultAlphabet: coding.ASCII},
-			{SystemID: "plain", DefaultAlphabet: coding.GSM7, DataCoding1: coding.GSM7},
+			{SystemID: "plain", DefaultAlphabet: coding.GSM7, DataCoding1: coding.GSM7, LocalAddr: netip.MustParseAddr("203.0.113.5")},
 		},
 		SMSCs: []SMSC{
 			{Name: "smsc-a", Addr: "smsc.example.net:2775", Sessions: 2, Window: 500, Rate: 2000},
@@ -273,10 +277,10 @@ func TestAccounts(t *testing.T) {
 		id   string
 		want Account
 	}{
-		{all, "anyone", Account{"anyone", true, coding.GSM7, coding.Unsupported}},
-		{some, "bank", Account{"bank", true, coding.Latin1, coding.Unsupported}},
-		{some, "news", Account{"news", false, coding.ASCII, coding.Unsupported}},
-		{some, "anyone", Account{"anyone", false, coding.GSM7, coding.Unsupported}},
+		{all, "anyone", Account{SystemID: "anyone", Divert: true, DefaultAlphabet: coding.GSM7}},
+		{some, "bank", Account{SystemID: "bank", Divert: true, DefaultAlphabet: coding.Latin1}},
+		{some, "news", Account{SystemID: "news", Divert: false, DefaultAlphabet: coding.ASCII}},
+		{some, "anyone", Account{SystemID: "anyone", Divert: false, DefaultAlphabet: coding.GSM7}},
 	} {
 		if got := tt.c.Account(tt.id); got != tt.want {
 			t.Errorf("Account(%q) of %s = %+v, want %+v", tt.id, tt.c.File, got, tt.want)

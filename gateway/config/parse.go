@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -108,8 +109,8 @@ func (l *loader) smscs(file *section, c *Config) []*section {
 			MessageID: get(s, "message_id", IDRaw, oneOf[IDFormat](idFormatNames...)),
 		}
 		m.TLS = clientTLS(s)
+		m.LocalAddr = get(s, "local_addr", netip.Addr{}, localAddr)
 		seen.check(s, "name", m.Name)
-		s.refuse("local_addr")
 		s.close()
 		c.SMSCs = append(c.SMSCs, m)
 	}
@@ -182,14 +183,29 @@ func (l *loader) accounts(file *section, c *Config) {
 			SystemID:        must(s, "system_id", "the system_id of an ESME", str(systemID)),
 			Divert:          get(s, "divert", false, boolean),
 			DefaultAlphabet: get(s, "default_alphabet", coding.GSM7, alphabet),
+			LocalAddr:       get(s, "local_addr", netip.Addr{}, localAddr),
 			DataCoding1:     get(s, "data_coding_1", coding.Unsupported, dataCoding1),
 		}
 		seen.check(s, "system_id", a.SystemID)
-		s.refuse("password_file", "allow", "window", "rate", "max_binds", "local_addr")
+		s.refuse("password_file", "allow", "window", "rate", "max_binds")
 		ignore(s, "default_country", str(country))
 		s.close()
 		c.Accounts = append(c.Accounts, a)
 	}
+}
+
+// localAddr takes an address of this machine; whether it has it shows when it
+// connects.
+func localAddr(v *value) (netip.Addr, error) {
+	const want = `want an IP address of this machine such as "203.0.113.5"`
+	if v.kind != unstable.String {
+		return netip.Addr{}, fmt.Errorf("is %s, %s", kindName(v), want)
+	}
+	a, err := netip.ParseAddr(v.text)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() {
+		return netip.Addr{}, fmt.Errorf("%s is none, %s", quote(v.text), want)
+	}
+	return a, nil
 }
 
 func dataCoding1(v *value) (coding.Alphabet, error) {

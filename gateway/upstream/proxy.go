@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -18,9 +19,10 @@ import (
 
 // Proxy takes ESMEs' connections and makes a Bind of each.
 type Proxy struct {
-	Upstream    string        // the SMSC's host:port
-	SessionInit time.Duration // from the connection to the bind, §7.2 session_init_timer
-	SMPP        smpp.Config   // of both sides; its TLS is the SMSC's
+	Upstream    string                           // the SMSC's host:port
+	SessionInit time.Duration                    // from the connection to the bind, §7.2 session_init_timer
+	SMPP        smpp.Config                      // of both sides; its TLS and Local are towards the SMSC
+	Local       func(systemID string) netip.Addr // an account's own source address towards the SMSC; may be nil
 	Decider     Decider
 	Hub         *Hub
 	Log         *slog.Logger
@@ -139,7 +141,7 @@ func (x *Proxy) bind(ctx context.Context, down *smpp.Session, p pdu.PDU) (b *Bin
 	id, seq := p.ID(), p.Seq()
 	var req pdu.Bind
 	decodeErr := req.Decode(p) // the SMSC judges it; without a system_id nothing is diverted
-	up, err := x.dial(ctx)
+	up, err := x.dial(ctx, req.SystemID)
 	if err != nil {
 		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
 		down.Flush()
@@ -180,10 +182,17 @@ const (
 	bindTimeout = 60 * time.Second
 )
 
-func (x *Proxy) dial(ctx context.Context) (*smpp.Session, error) {
+// dial connects to the SMSC from the address that the account has there.
+func (x *Proxy) dial(ctx context.Context, systemID string) (*smpp.Session, error) {
+	local := x.SMPP.Local
+	if x.Local != nil {
+		if a := x.Local(systemID); a.IsValid() {
+			local = a
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := smpp.Connect(ctx, x.Upstream, x.SMPP.TLS)
+	conn, err := smpp.Connect(ctx, x.Upstream, local, x.SMPP.TLS)
 	if err != nil {
 		return nil, err
 	}
