@@ -4,6 +4,7 @@ import (
 	"bytes"
 	cryptorand "crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -113,10 +114,15 @@ func (s *Spool) reserveShort(limit uint64) error {
 	return nil
 }
 
-// loadShort reads where the last run's reservation ended.
+// loadShort reads where the last run's reservation ended. A new spool begins
+// anywhere in the upper half of the 32 bits: SMSCs that count their message ids
+// begin at the bottom, and an ESME of v3.3 sees both in one space.
 func (s *Spool) loadShort(txn *badger.Txn) error {
 	fields, err := getFields(txn, keyShort)
-	if err == nil {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		s.short.next = 1<<31 | rand.Uint64N(1<<31)
+	case err == nil:
 		d := &decoder{b: fields}
 		s.short.next = d.u64("next short id")
 		err = d.end()

@@ -196,6 +196,9 @@ func TestShortIDsAcrossRestarts(t *testing.T) {
 			if seen[id] || len(id) != 8 || strings.Trim(id, "0123456789abcdef") != "" {
 				t.Fatalf("run %d: ShortID() = %q: repeated, or not eight hex digits", run, id)
 			}
+			if len(seen) == 0 && id < "80000000" {
+				t.Errorf("a new spool begins at %q, want it far from where SMSCs begin to count", id)
+			}
 			seen[id] = true
 		}
 		shut(t, s)
