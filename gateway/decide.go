@@ -120,6 +120,7 @@ func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *pdu.SM, sm *spool.Mess
 	}
 	sm.PDU = bytes.Clone(p)
 	seq := p.Seq()
+	b.Hold()
 	g.spool.Put(sm, func(err error) {
 		if err == nil {
 			b.Count(msg.ReasonDivert)

@@ -39,6 +39,11 @@ type Submitted struct {
 type sms struct {
 	id      msg.ID
 	unknown bool // sent before, with an unknown outcome: this one may double it
+	expires time.Time
+}
+
+func smsOf(r *spool.Record, unknown bool) sms {
+	return sms{id: r.ID, unknown: unknown, expires: r.ExpiresAt}
 }
 
 const (
@@ -53,7 +58,7 @@ const (
 func (d *Dispatcher) again(r spool.Record) {
 	d.Counters.Retried.Add(1)
 	wait := min(firstRetry<<min(max(int(r.SMSAttempts)-1, 0), 8), longestWait)
-	time.AfterFunc(wait, func() { d.fallback.add(sms{id: r.ID}) })
+	time.AfterFunc(wait, func() { d.fallback.add(smsOf(&r, false)) })
 }
 
 // unknown lets an SMS of unknown fate wait for a receipt that tells of it, and
@@ -64,7 +69,7 @@ func (d *Dispatcher) unknown(r spool.Record) {
 	wait := min(unknownRest<<min(int(r.Resubmits), 10), longestUnknown)
 	time.AfterFunc(wait, func() {
 		d.suspect(&r, false)
-		d.fallback.add(sms{id: r.ID, unknown: true})
+		d.fallback.add(smsOf(&r, true))
 	})
 }
 
@@ -87,6 +92,10 @@ func (d *Dispatcher) feedFallbacks(ctx context.Context) {
 		s, ok := d.fallback.next(ctx)
 		if !ok || !d.waitThrottle(ctx) || limit.Wait(ctx) != nil || d.o.Carrier.Acquire(ctx) != nil {
 			return // what was taken from the queue is still in the spool
+		}
+		if !d.o.Now().Before(s.expires) { // the validity timer is due, or about to be heard
+			d.o.Carrier.Release()
+			continue
 		}
 		kind := msg.EvSMSBegin
 		if s.unknown {

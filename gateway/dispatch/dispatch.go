@@ -132,7 +132,7 @@ func (d *Dispatcher) Observe(c spool.Change) {
 	case c.Event.Kind == msg.EvAccept:
 		d.push(r)
 	case c.To == msg.Fallback && c.From != msg.Fallback:
-		d.fallback.add(sms{id: r.ID})
+		d.fallback.add(smsOf(&r, false))
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
 		d.unknown(r)
 	case c.Event.Kind == msg.EvSMSTemporary:
@@ -166,7 +166,7 @@ func (d *Dispatcher) Resume(r spool.Record) {
 	case r.SMSBegun: // written or not, nobody can say: its outcome is unknown
 		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart}, nil)
 	case r.State == msg.Fallback:
-		d.fallback.add(sms{id: r.ID})
+		d.fallback.add(smsOf(&r, false))
 	case r.State == msg.SMSUnknown:
 		d.unknown(r)
 	case r.Resubmits > 0:

@@ -15,10 +15,11 @@ import (
 
 // Decider judges the submit_sms of a bind.
 type Decider interface {
-	// Divert takes p out of the transit, and then answers it with b.Answer or
-	// hands it back with b.Pass, once and from any goroutine; or it returns
-	// false, and p goes to the SMSC at once. It runs on the reader's goroutine
-	// of b, must not block, and may keep p only as a copy.
+	// Divert takes p out of the transit: it calls b.Hold, then has p answered
+	// with b.Answer or handed back with b.Pass, once and from any goroutine, and
+	// returns true. Or it returns false, and p goes to the SMSC at once. It runs
+	// on the reader's goroutine of b, must not block, and may keep p only as a
+	// copy.
 	Divert(b *Bind, p pdu.PDU) bool
 }
 
@@ -51,6 +52,10 @@ func (b *Bind) Receives() bool { return b.Type != pdu.BindTransmitter }
 
 // Count counts one verdict.
 func (b *Bind) Count(r msg.Reason) { b.Reasons[r&63].Add(1) }
+
+// Hold announces that a diverted submit will be answered or passed: an unbind
+// waits for it.
+func (b *Bind) Hold() { b.pending.add(1) }
 
 // Answer responds to a diverted submit. It does not block.
 func (b *Bind) Answer(resp pdu.PDU) {
@@ -137,12 +142,8 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 	b := (*Bind)(r)
 	switch p.ID() {
 	case pdu.SubmitSM:
-		if b.Transmits() {
-			b.pending.add(1)
-			if b.decider.Divert(b, p) {
-				return
-			}
-			b.pending.add(-1)
+		if b.Transmits() && b.decider.Divert(b, p) {
+			return
 		}
 	case pdu.Unbind:
 		b.pending.wait(unbindWait) // every accepted submit has its answer first

@@ -24,6 +24,7 @@ type taken struct {
 func takeAll(c chan taken) func(*Proxy) {
 	return func(x *Proxy) {
 		x.Decider = judge(func(b *Bind, p pdu.PDU) bool {
+			b.Hold()
 			c <- taken{b, bytes.Clone(p)}
 			return true
 		})

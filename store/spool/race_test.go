@@ -3,6 +3,8 @@ package spool
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,9 +43,14 @@ func TestOneWinner(t *testing.T) {
 	var answered, posted sync.WaitGroup
 	answered.Add(messages * len(racers))
 	for k, racer := range racers {
+		// Each racer comes to the messages in an order of its own, and lets the
+		// others run after each: who is first is open, however the scheduler
+		// treats the goroutines.
+		order := rand.New(rand.NewPCG(1, uint64(k))).Perm(messages)
 		for part := range 4 {
 			posted.Go(func() {
-				for i := part; i < messages; i += 4 {
+				for _, i := range order[part*messages/4 : (part+1)*messages/4] {
+					runtime.Gosched()
 					e := racer
 					e.ID = ids[i]
 					s.Post(e, func(r Result) {
