@@ -169,7 +169,11 @@ func TestDialFails(t *testing.T) {
 		{"bad command_length", t.Context(), listen(t, answer(func(pdu.PDU) []byte { return make([]byte, 16) })), pdu.ErrLength},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, _, err := Dial(c.ctx, c.addr, pdu.BindTransceiver, credentials, Config{Response: 100 * time.Millisecond})
+			response := 20 * time.Second // far beyond what an answer takes here
+			if c.want == errTimeout {
+				response = 100 * time.Millisecond
+			}
+			s, _, err := Dial(c.ctx, c.addr, pdu.BindTransceiver, credentials, Config{Response: response})
 			var timeout net.Error
 			if c.want == errTimeout && errors.As(err, &timeout) && timeout.Timeout() {
 				return // the context's, or the connection's
