@@ -310,7 +310,7 @@ func TestOwnLinkLost(t *testing.T) {
 }
 
 func TestOwnTimeout(t *testing.T) {
-	r := newOwnRig(t, func(o *OwnOptions) { o.SMPP.Response = 200 * time.Millisecond })
+	r := newOwnRig(t, func(o *OwnOptions) { o.SMPP.Response = 2 * time.Second })
 	smsc := r.bind(pdu.BindTransceiver)
 	r.ready(1)
 	done := r.submit()

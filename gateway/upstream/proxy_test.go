@@ -207,7 +207,7 @@ func TestEnquireLink(t *testing.T) {
 }
 
 func TestSilence(t *testing.T) {
-	r := newRig(t, func(x *Proxy) { x.SMPP.EnquireLink, x.SMPP.Response = 500*time.Millisecond, 500*time.Millisecond })
+	r := newRig(t, func(x *Proxy) { x.SMPP.EnquireLink, x.SMPP.Response = time.Second, time.Second })
 	esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
 	var wait []chan struct{}
 	for _, p := range []*peer{esme, smsc} {
@@ -290,7 +290,7 @@ func TestBeforeBind(t *testing.T) {
 
 // TestSessionInit: the time to bind is not prolonged by talk.
 func TestSessionInit(t *testing.T) {
-	const limit = 300 * time.Millisecond
+	const limit = time.Second
 	r := newRig(t, func(x *Proxy) { x.SessionInit = limit })
 	start := time.Now()
 	silent, talker := r.connect(), r.connect()
