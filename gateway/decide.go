@@ -9,6 +9,7 @@ import (
 	"shunt/gateway/msg"
 	"shunt/gateway/route"
 	"shunt/gateway/upstream"
+	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
 	"shunt/store/spool"
 )
@@ -46,55 +47,104 @@ func (g *Gateway) accountOf(b *upstream.Bind) *route.Account {
 // Divert implements upstream.Decider: most submits are for numbers that nobody
 // registered and end here after one look at the index, without allocating.
 func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
+	switch p.ID() {
+	case pdu.SubmitSM, pdu.DataSM:
+	case pdu.SubmitMulti:
+		return g.divertMulti(b, p)
+	default:
+		return g.manage(b, p)
+	}
 	addr, ok := pdu.Destination(p)
 	if !ok {
 		b.Count(msg.ReasonUndecodable)
 		return false
 	}
-	n, ok := route.Number(addr)
-	if !ok {
-		b.Count(msg.ReasonDestination)
-		return false
-	}
-	e := g.registry.Lookup(n)
-	if !e.Registered() {
-		if g.registry.Ready() {
-			b.Count(msg.ReasonUnregistered)
-		} else {
-			b.Count(msg.ReasonNotReady)
-		}
+	n, e, reason := g.lookup(addr)
+	if reason != msg.NoReason {
+		b.Count(reason)
 		return false
 	}
 	return g.divert(b, p, n, e)
 }
 
-// divert judges a submit for a registered number and, if it is for the app,
+// lookup finds a destination in the index, or why it is not there.
+func (g *Gateway) lookup(addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
+	n, ok := route.Number(addr)
+	if !ok {
+		return n, e, msg.ReasonDestination
+	}
+	e = g.registry.Lookup(n)
+	switch {
+	case e.Registered():
+		return n, e, msg.NoReason
+	case g.registry.Ready():
+		return n, e, msg.ReasonUnregistered
+	}
+	return n, e, msg.ReasonNotReady
+}
+
+// divert judges a message for a registered number and, if it is for the app,
 // spools it: the answer goes when it is on stable storage.
 func (g *Gateway) divert(b *upstream.Bind, p pdu.PDU, n msg.Number, e msg.Entry) bool {
 	var m pdu.SM
-	if m.Decode(p) != nil {
+	if m.DecodeMessage(p) != nil {
 		b.Count(msg.ReasonUndecodable)
 		return false
 	}
-	now := time.Now()
-	v := g.policy.Decide(g.mode.get(), b.State.(*route.Account), &m, n, e, now)
-	app := ""
-	if v.Divert {
-		app = g.registry.AppName(e.App())
-		if r := g.closed(app); r != msg.NoReason {
-			v.Divert, v.Reason = false, r
-		}
+	s := submission{bind: b, m: &m, to: n, entry: e, at: time.Now()}
+	segment, r := route.ReadSegment(&m)
+	if r == msg.NoReason && segment.Form != coding.Whole {
+		return g.divertPart(&s, p, &segment)
 	}
+	v := g.judge(&s)
 	if !v.Divert {
 		b.Count(v.Reason)
 		return false
 	}
-	g.spoolIt(b, p, &m, &spool.Message{
-		Account: b.Account, To: n, App: app, From: sender(m.Source), Alphabet: uint8(v.Alphabet),
-		Version: b.Version, RegisteredDelivery: m.RegisteredDelivery, ReceivedAt: now,
-		ClaimBy: v.ClaimBy, ExpiresAt: v.Expires, Lease: v.Plan.Lease, Prefer: v.Plan.Prefer,
-	})
+	g.spoolIt(b, p, g.message(&s, &v, p), nil)
 	return true
+}
+
+// submission is a message that an ESME submits to one registered number.
+type submission struct {
+	bind  *upstream.Bind
+	m     *pdu.SM
+	to    msg.Number
+	entry msg.Entry
+	at    time.Time
+}
+
+// judge decides about a submission, by policy and by what is up.
+func (g *Gateway) judge(s *submission) route.Verdict {
+	v := g.policy.Decide(g.mode.get(), s.bind.State.(*route.Account), s.m, s.to, s.entry, s.at)
+	if v.Divert {
+		if r := g.closed(g.registry.AppName(s.entry.App())); r != msg.NoReason {
+			v.Divert, v.Reason = false, r
+		}
+	}
+	return v
+}
+
+// message is what the spool gets of a submission for the app; p is the PDU
+// that a fallback sends.
+func (g *Gateway) message(s *submission, v *route.Verdict, p pdu.PDU) *spool.Message {
+	m := &spool.Message{
+		ID: g.spool.NewID(), Account: s.bind.Account, To: s.to, App: g.registry.AppName(s.entry.App()),
+		From: sender(s.m.Source), Alphabet: uint8(v.Alphabet), PDU: bytes.Clone(p),
+		Version: s.bind.Version, RegisteredDelivery: s.m.RegisteredDelivery, ReceivedAt: s.at,
+		ClaimBy: v.ClaimBy, ExpiresAt: v.Expires, Lease: v.Plan.Lease, Prefer: v.Plan.Prefer,
+	}
+	m.WireID = g.wireID(s.bind, m.ID)
+	return m
+}
+
+// wireID is the message_id that an ESME gets for a message: v3.3 has eight
+// hexadecimal digits and a NUL (§4.4.2 there).
+func (g *Gateway) wireID(b *upstream.Bind, id msg.ID) string {
+	if pdu.TLVsAllowed(b.Version) {
+		return id.String()
+	}
+	return g.spool.ShortID()
 }
 
 // closed tells why nothing can be diverted to an app at the moment.
@@ -111,31 +161,37 @@ func (g *Gateway) closed(app string) msg.Reason {
 }
 
 // spoolIt stores a diverted message and answers its submit; what the spool
-// does not take goes to the SMSC after all, with the SMSC's own answer.
-func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *pdu.SM, sm *spool.Message) {
-	sm.ID = g.spool.NewID()
-	sm.WireID = sm.ID.String()
-	if !pdu.TLVsAllowed(b.Version) { // v3.3 has eight hexadecimal digits and a NUL (§4.4.2 there)
-		sm.WireID = g.spool.ShortID()
-	}
-	sm.PDU = bytes.Clone(p)
-	seq := p.Seq()
+// does not take goes to the SMSC after all, with the SMSC's own answer, once
+// failed, which may be nil, was told. failed must not block.
+func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *spool.Message, failed func()) {
+	id, seq := p.ID().Response(), p.Seq()
 	b.Hold()
-	g.spool.Put(sm, func(err error) {
+	g.spool.Put(m, func(err error) {
+		g.counted(b, err)
 		if err == nil {
-			b.Count(msg.ReasonDivert)
-			g.spoolRecovered()
-			b.Answer(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, seq, sm.WireID))
+			b.Answer(pdu.AppendMessageResp(nil, id, pdu.ROK, seq, m.WireID))
 			return
 		}
-		if errors.Is(err, spool.ErrFull) {
-			b.Count(msg.ReasonSpoolFull)
-		} else {
-			b.Count(msg.ReasonSpoolFailed)
+		if failed != nil {
+			failed()
 		}
-		g.spoolFailed(err)
-		go b.Pass(sm.PDU) // it may wait for the window, which the committer must not
+		go b.Pass(m.PDU) // it may wait for the window, which the committer must not
 	})
+}
+
+// counted counts what came of a put.
+func (g *Gateway) counted(b *upstream.Bind, err error) {
+	switch {
+	case err == nil:
+		b.Count(msg.ReasonDivert)
+		g.spoolRecovered()
+		return
+	case errors.Is(err, spool.ErrFull):
+		b.Count(msg.ReasonSpoolFull)
+	default:
+		b.Count(msg.ReasonSpoolFailed)
+	}
+	g.spoolFailed(err)
 }
 
 // spoolFailed and spoolRecovered say once that diversion is suspended, and

@@ -25,7 +25,6 @@ import (
 	"shunt/gateway/upstream"
 	"shunt/push"
 	"shunt/smpp"
-	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
 	"shunt/store/registry"
 	"shunt/store/spool"
@@ -52,6 +51,10 @@ type Gateway struct {
 	apiListener net.Listener
 	control     net.Listener
 
+	letters     letters
+	lookups     chan struct{} // those that are under way; see maxLookups
+	upstreamIDs upstream.IDFormat
+
 	mode     *modeFile
 	diskLow  atomic.Bool // below the watermark: nothing is diverted
 	ended    endedBinds
@@ -68,7 +71,10 @@ const (
 // New opens stores, push legs and listeners, so that whatever is missing, in
 // use or refused shows as one error. On an error everything is closed again.
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
-	g := &Gateway{cfg: cfg, log: log, version: version, started: time.Now()}
+	g := &Gateway{cfg: cfg, log: log, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
+	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
+		g.upstreamIDs = upstream.IDFormat(s.MessageID)
+	}
 	g.submitOK.Store(true)
 	defer func() {
 		if err != nil {
@@ -91,7 +97,8 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	}
 	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Log: log})
 	o := dispatch.Options{
-		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add, Log: log,
+		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
+		Letter: g.judgeLetter, Log: log,
 	}
 	if g.own != nil {
 		o.Carrier = carrier{g.own}
@@ -242,6 +249,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var resumed int
 	for r := range g.spool.Live {
 		g.dispatcher.Resume(r)
+		if r.State == msg.Held {
+			if err := g.resumePart(&r); err != nil {
+				g.log.Error("part of a long message cannot be read", "msg_id", r.ID.String(), "error", err)
+			}
+		}
 		resumed++
 	}
 	g.spool.Start()
@@ -328,13 +340,4 @@ func (g *Gateway) addrs() []string {
 		all = append(all, l.Addr().String())
 	}
 	return all
-}
-
-// textOf is a spooled message's text, for the app that claimed it.
-func textOf(m *spool.Message) (string, error) {
-	var sm pdu.SM
-	if err := sm.Decode(m.PDU); err != nil {
-		return "", err
-	}
-	return route.Text(&sm, coding.Alphabet(m.Alphabet))
 }

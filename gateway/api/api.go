@@ -24,7 +24,7 @@ import (
 type Spool interface {
 	Do(ctx context.Context, e spool.Event) spool.Result
 	Get(id msg.ID) (spool.Record, error)
-	Message(id msg.ID) (*spool.Message, error)
+	Messages(id msg.ID) ([]*spool.Message, error)
 	ByNumber(n msg.Number, after msg.ID, limit int) []spool.Record
 }
 
@@ -39,9 +39,9 @@ type Options struct {
 	Spool   Spool
 	Devices Devices
 
-	// Text is the text of a message's submit_sm. Its error must not hold any
-	// of that text, for it is logged.
-	Text func(*spool.Message) (string, error)
+	// Text is the text of a message, which may have come in several parts. Its
+	// error must not hold any of that text, for it is logged.
+	Text func(parts []*spool.Message) (string, error)
 
 	// Log gets ids, reasons and states, never texts or bearers.
 	Log *slog.Logger

@@ -116,7 +116,8 @@ func mustClose(t testing.TB, c io.Closer) {
 }
 
 // textOf decodes the submit_sm's text.
-func textOf(m *spool.Message) (string, error) {
+func textOf(parts []*spool.Message) (string, error) {
+	m := parts[0]
 	var sm pdu.SM
 	if err := sm.Decode(m.PDU); err != nil {
 		return "", err

@@ -33,7 +33,7 @@ type metadata struct {
 	From       string     `json:"from" doc:"The sender, as the SMS would show it."`
 	ReceivedAt time.Time  `json:"received_at" doc:"When the gateway accepted it."`
 	ClaimBy    *time.Time `json:"claim_by,omitempty" doc:"Unless claimed by then it goes out as SMS."`
-	State      string     `json:"state" enum:"ACCEPTED,PUSHING,PUSHED,CLAIMED,DELIVERED,FALLBACK,SMS_UNKNOWN,SMS_SUBMITTED,SMS_DELIVERED,SMS_FAILED,EXPIRED,UNKNOWN" doc:"Where the message stands."`
+	State      string     `json:"state" enum:"ACCEPTED,PUSHING,PUSHED,CLAIMED,DELIVERED,FALLBACK,SMS_UNKNOWN,SMS_SUBMITTED,SMS_DELIVERED,SMS_FAILED,EXPIRED,UNKNOWN,CANCELLED" doc:"Where the message stands."`
 }
 
 type listOutput struct {
@@ -123,8 +123,14 @@ func (h *handlers) claim(ctx context.Context, in *idInput) (*claimOutput, error)
 	if err != nil {
 		return nil, err
 	}
+	edition := r.Edition
 	if r, err = h.decide(ctx, c, r.ID, msg.EvClaim); err != nil {
 		return nil, err
+	}
+	if r.Edition != edition { // replace_sm came between; once claimed it cannot
+		if text, err = h.text(r.ID); err != nil {
+			return nil, err
+		}
 	}
 	out := &claimOutput{}
 	out.Body.ID, out.Body.From, out.Body.Text = r.ID.String(), r.From, text
@@ -172,7 +178,7 @@ func (h *handlers) find(c caller, text string) (spool.Record, error) {
 
 // text reads the message from disk and decodes it.
 func (h *handlers) text(id msg.ID) (string, error) {
-	m, err := h.Spool.Message(id)
+	m, err := h.Spool.Messages(id)
 	if errors.Is(err, spool.ErrNotFound) {
 		return "", newProblem(http.StatusNotFound, codeNotFound, "the message is no longer kept")
 	}
@@ -224,8 +230,10 @@ type caller struct {
 	device registry.Device
 }
 
+// owns tells whether a message is for the caller. Of a long message only the
+// part that speaks for all is, and only once all are there.
 func (c *caller) owns(r *spool.Record) bool {
-	return r.To == c.number && r.App == c.device.App
+	return r.To == c.number && r.App == c.device.App && !r.Follows() && r.State != msg.Held
 }
 
 // holds tells whether the device won the claim and still has the message: what

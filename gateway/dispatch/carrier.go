@@ -2,8 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -217,18 +219,37 @@ func (d *Dispatcher) submitted(s sms, res Submitted) {
 // throttleRest is how long all fallbacks rest after a temporary status.
 const throttleRest = 100 * time.Millisecond
 
-// fallbackPDU is the submit_sm as it came, but for the sequence_number, a
+// fallbackPDU is the submit_sm or data_sm as it came, but for the sequence_number, a
 // final receipt asked for, since Shunt must know the outcome, and what remains
 // of a relative validity_period, at least a second: zero would be no validity or
 // the SMSC's own, as the SMSC likes.
 func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
+	left := max(m.ExpiresAt.Sub(now), time.Second)
+	if pdu.PDU(m.PDU).ID() == pdu.DataSM {
+		return fallbackData(m.PDU, left)
+	}
 	var sm pdu.SM
 	if err := sm.Decode(m.PDU); err != nil {
 		return nil, err
 	}
 	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x13 | 0x01
 	if n := len(sm.Validity); n == 16 && sm.Validity[n-1] == 'R' {
-		sm.Validity = []byte(pdu.RelativeTime(max(m.ExpiresAt.Sub(now), time.Second)))
+		sm.Validity = []byte(pdu.RelativeTime(left))
 	}
 	return pdu.AppendSM(nil, pdu.SubmitSM, 0, &sm), nil
+}
+
+// fallbackData does the same with a data_sm, whose validity is in
+// qos_time_to_live.
+func fallbackData(p pdu.PDU, left time.Duration) (pdu.PDU, error) {
+	var m pdu.Data
+	if err := m.Decode(p); err != nil {
+		return nil, err
+	}
+	m.RegisteredDelivery = m.RegisteredDelivery&^0x13 | 0x01
+	m.TLVs = slices.Clone(m.TLVs)
+	if v, ok := m.TLVs.Find(pdu.TagQOSTimeToLive); ok && len(v) == 4 {
+		binary.BigEndian.PutUint32(v, uint32(left/time.Second))
+	}
+	return m.Append(nil, 0), nil
 }

@@ -46,8 +46,11 @@ type Options struct {
 	Rate     int                 // fallbacks a second, 0 = as fast as the window allows
 	Receipt  func(spool.Record)  // queues the receipt of a finished message; must not block
 	Finished func(*spool.Record) // told of every final state, for counters; may be nil
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Letter judges a long message that is complete, before its push: NoReason,
+	// or why it goes by carrier. nil judges none.
+	Letter func(lead msg.ID) (msg.Reason, error)
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Counters are totals since the start.
@@ -129,9 +132,9 @@ func (d *Dispatcher) Observe(c spool.Change) {
 	}
 	r := c.Record
 	switch {
-	case c.Event.Kind == msg.EvAccept:
+	case c.To == msg.Accepted && !r.Follows() && (c.From == msg.None || c.From == msg.Held):
 		d.push(r)
-	case c.To == msg.Fallback && c.From != msg.Fallback:
+	case c.To == msg.Fallback && (c.From != msg.Fallback || c.Event.Kind == msg.EvReplace):
 		d.fallback.add(smsOf(&r, false))
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
 		d.unknown(r)
@@ -159,7 +162,7 @@ func (d *Dispatcher) Resume(r spool.Record) {
 		if r.ReceiptDue {
 			d.o.Receipt(r)
 		}
-	case r.State == msg.Accepted || r.State == msg.Pushing:
+	case (r.State == msg.Accepted || r.State == msg.Pushing) && !r.Follows():
 		// The provider may have it already: the same collapse id makes a second
 		// push harmless.
 		d.push(r)

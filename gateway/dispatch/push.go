@@ -43,6 +43,17 @@ func (d *Dispatcher) pushOne(ctx context.Context, l *lane, r spool.Record) {
 	if !d.o.Now().Before(r.ClaimBy) {
 		return // the claim timer has it
 	}
+	if r.Part() && d.o.Letter != nil {
+		reason, err := d.o.Letter(r.ID)
+		if err != nil {
+			d.o.Log.Error("long message cannot be read, falling back", "msg_id", r.ID.String(), "error", err)
+			reason = msg.ReasonText
+		}
+		if reason != msg.NoReason {
+			d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: reason}, nil)
+			return
+		}
+	}
 	devices, err := d.devices(l, &r)
 	if err != nil {
 		d.o.Log.Error("registry cannot be read, falling back", "msg_id", r.ID.String(), "error", err)

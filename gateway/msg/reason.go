@@ -56,6 +56,8 @@ const (
 	ReasonReceipt      // a delivery receipt, in the detail
 	ReasonDeadline     // a timer
 	ReasonApp          // the app's call
+	ReasonESME         // the ESME's request
+	ReasonIncomplete   // a long message: a part is missing, or was not taken
 	numReasons
 )
 
@@ -66,7 +68,7 @@ var reasonNames = [numReasons]string{
 	"scheduled", "replace-if-present", "tlv", "text", "one-time-code", "validity", "canary", "plan-carrier",
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
-	"timeout", "status", "receipt", "deadline", "app",
+	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete",
 }
 
 func (r Reason) String() string {

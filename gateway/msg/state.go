@@ -2,7 +2,7 @@ package msg
 
 import "fmt"
 
-// State is where a diverted message stands. The table of what follows what is
+// State is where a diverted message stands. States are stored on disk: append only. The table of what follows what is
 // store/spool's alone; see docs/flow.md.
 type State uint8
 
@@ -20,12 +20,15 @@ const (
 	SMSFailed                 // the SMSC refused it or reported a failure (final)
 	Expired                   // validity ended first (final)
 	Unknown                   // claimed and never acknowledged, or no receipt ever came (final)
+	Held                      // a part of a long message: on stable storage, waits for the others
+	Cancelled                 // its ESME took it back before the app or the carrier had it (final)
 	numStates
 )
 
 var stateNames = [numStates]string{
 	"NONE", "ACCEPTED", "PUSHING", "PUSHED", "CLAIMED", "DELIVERED", "FALLBACK",
 	"SMS_UNKNOWN", "SMS_SUBMITTED", "SMS_DELIVERED", "SMS_FAILED", "EXPIRED", "UNKNOWN",
+	"HELD", "CANCELLED",
 }
 
 func (s State) String() string {
@@ -53,7 +56,7 @@ func (s *State) UnmarshalText(b []byte) error {
 // still be set on a delivered message.
 func (s State) Final() bool {
 	switch s {
-	case Delivered, SMSDelivered, SMSFailed, Expired, Unknown:
+	case Delivered, SMSDelivered, SMSFailed, Expired, Unknown, Cancelled:
 		return true
 	}
 	return false
@@ -68,7 +71,8 @@ func States() []State {
 	return all
 }
 
-// Event is what can happen to a diverted message. Legs, timers and the API
+// Event is what can happen to a diverted message. Events are stored on disk:
+// append only. Legs, timers and the API
 // only post events; store/spool decides what they do.
 type Event uint8
 
@@ -94,6 +98,10 @@ const (
 	EvSMSExpired          // the SMSC's receipt: expired
 	EvValidity            // validity_period is over
 	EvReceiptDone         // the ESME took the final receipt
+	EvComplete            // the last missing part of a long message is there
+	EvHoldDeadline        // a part is missing for too long, or went by carrier
+	EvCancel              // cancel_sm
+	EvReplace             // replace_sm
 	numEvents
 )
 
@@ -101,6 +109,7 @@ var eventNames = [numEvents]string{
 	"none", "accept", "push-begin", "push-accepted", "push-dead", "claim", "delivered", "read",
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
+	"complete", "hold-deadline", "cancel", "replace",
 }
 
 func (e Event) String() string {

@@ -7,6 +7,7 @@ import (
 
 	"shunt/gateway/msg"
 	"shunt/smpp"
+	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
 	"shunt/store/spool"
 )
@@ -29,9 +30,9 @@ func Channel(r *spool.Record) string {
 	return ""
 }
 
-// outcome is message_state and err of a finished message. What the carrier
+// Outcome is message_state and err of a finished message. What the carrier
 // said of a fallback is passed on; what Shunt found out itself has err 000.
-func outcome(r *spool.Record) (smpp.MessageState, string) {
+func Outcome(r *spool.Record) (smpp.MessageState, string) {
 	said, err := smpp.SplitStatErr(r.SMSErr)
 	switch n := len(err); { // three characters in Appendix B; SMSCs write one to four
 	case n > 3:
@@ -46,6 +47,8 @@ func outcome(r *spool.Record) (smpp.MessageState, string) {
 		return smpp.StateDelivered, err
 	case msg.Expired:
 		return smpp.StateExpired, err
+	case msg.Cancelled:
+		return smpp.StateDeleted, ""
 	case msg.SMSFailed:
 		if said.Final() && said != smpp.StateDelivered {
 			return said, err
@@ -57,14 +60,15 @@ func outcome(r *spool.Record) (smpp.MessageState, string) {
 
 // Build appends the deliver_sm that tells of r to an ESME that bound with that
 // interface_version (SMPP v3.4 Appendix B, §4.6.1): the message's addresses
-// changed over, the id that its submit_sm_resp gave. pdu is the submit_sm.
+// changed over, the id that its submit_sm_resp gave. submit is the submit_sm or
+// data_sm.
 // The sequence_number is left 0.
 func Build(dst []byte, r *spool.Record, submit pdu.PDU, version byte) ([]byte, error) {
 	var m pdu.SM
-	if err := m.Decode(submit); err != nil {
+	if err := m.DecodeMessage(submit); err != nil {
 		return dst, err
 	}
-	state, errText := outcome(r)
+	state, errText := Outcome(r)
 	done := r.DoneAt
 	if done.IsZero() {
 		done = r.Since
@@ -91,6 +95,9 @@ func excerpt(m *pdu.SM) []byte {
 		return nil
 	}
 	b, _ := m.Payload()
+	if s, err := coding.ReadSegment(m.ESMClass, b, m.TLVs); err == nil {
+		b = s.Body
+	}
 	for i, c := range b {
 		if c < 0x20 || c > 0x7E {
 			return b[:min(i, 20)]

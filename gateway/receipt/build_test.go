@@ -220,12 +220,13 @@ func TestStatesAreComplete(t *testing.T) {
 		if !s.Final() {
 			continue
 		}
-		state, _ := outcome(record(s, nil))
+		state, _ := Outcome(record(s, nil))
 		want := map[msg.State]smpp.MessageState{
 			msg.Delivered: 2, msg.SMSDelivered: 2, msg.SMSFailed: 5, msg.Expired: 3, msg.Unknown: 7,
+			msg.Cancelled: 4,
 		}[s]
 		if state != want || !state.Final() {
-			t.Errorf("outcome(%s) = %d, want %d", s, state, want)
+			t.Errorf("Outcome(%s) = %d, want %d", s, state, want)
 		}
 	}
 }

@@ -1,14 +1,10 @@
 package route
 
 import (
-	"errors"
-
 	"shunt/gateway/msg"
 	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
 )
-
-var errTwoPayloads = errors.New("short_message and message_payload at once")
 
 // Bits of esm_class in a submit_sm (SMPP v3.4 §5.2.12).
 const (
@@ -22,10 +18,13 @@ const (
 
 // ineligible finds what a handset's SMS stack alone can honour, whatever the
 // policy says; NoReason lets a message go on.
-func ineligible(m *pdu.SM) msg.Reason {
+func ineligible(m *pdu.SM, s *coding.Segment) msg.Reason {
+	if len(s.Header) > 0 && !textual(s.Header) {
+		return msg.ReasonUDH
+	}
 	switch mode := m.ESMClass & esmModeMask; {
-	case m.ESMClass&esmUDHI != 0:
-		return headerReason(m)
+	case len(m.Source.Addr) > 20: // of a data_sm; no receipt could name it
+		return msg.ReasonSender
 	case mode == esmDatagram || mode == esmForward:
 		return msg.ReasonMessageMode
 	case m.ESMClass&esmTypeMask != 0:
@@ -43,25 +42,52 @@ func ineligible(m *pdu.SM) msg.Reason {
 	case len(m.Schedule) != 0:
 		return msg.ReasonScheduled
 	}
-	return tlvReason(m.TLVs)
+	return tlvReason(m.TLVs, s.Form != coding.Whole)
 }
 
-// headerReason tells a part of a long message from other user data headers.
-func headerReason(m *pdu.SM) msg.Reason {
-	b, _ := m.Payload()
-	if _, ok := coding.PartOf(b); ok {
-		return msg.ReasonLongMessage
+// ReadSegment reads which part of a long message m is, if it is one. Of what
+// cannot be read the reason says what.
+func ReadSegment(m *pdu.SM) (coding.Segment, msg.Reason) {
+	b, ok := m.Payload()
+	if !ok {
+		return coding.Segment{}, msg.ReasonText // short_message and message_payload at once: never guessed
 	}
-	return msg.ReasonUDH
+	s, err := coding.ReadSegment(m.ESMClass, b, m.TLVs)
+	switch {
+	case err == nil:
+		return s, msg.NoReason
+	case m.ESMClass&esmUDHI != 0:
+		return s, msg.ReasonUDH
+	}
+	return s, msg.ReasonLongMessage
+}
+
+// textual tells whether a user data header, which is sound, says nothing but
+// which part of a text it precedes, and in which national alphabet.
+func textual(header []byte) bool {
+	elements, _, err := coding.UDH(header)
+	if err != nil {
+		return false
+	}
+	for id := range elements {
+		switch id {
+		case coding.IEConcat8, coding.IEConcat16, coding.IESingleShift, coding.IELockingShift:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // tlvReason finds the optional parameters that ask for something only an SMS
 // can do (§5.3.2).
-func tlvReason(t pdu.TLVs) msg.Reason {
+func tlvReason(t pdu.TLVs, part bool) msg.Reason {
 	for tag, v := range t.All() {
 		switch tag {
-		case pdu.TagSARMsgRefNum, pdu.TagSARTotalSegments, pdu.TagSARSegmentSeqnum, pdu.TagMoreMessagesToSend:
-			return msg.ReasonLongMessage
+		case pdu.TagMoreMessagesToSend: // among parts it says nothing new
+			if !part {
+				return msg.ReasonLongMessage
+			}
 		case pdu.TagUSSDServiceOp, pdu.TagITSReplyType, pdu.TagITSSessionInfo:
 			return msg.ReasonUSSD
 		case pdu.TagSourcePort, pdu.TagDestinationPort, pdu.TagDestAddrSubunit, pdu.TagDestBearerType,

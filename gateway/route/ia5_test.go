@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"shunt/smpp/coding"
-	"shunt/smpp/pdu"
 )
 
 // TestDataCodingOne: IA5 by the specification, GSM by habit. What can be told
@@ -25,10 +24,9 @@ func TestDataCodingOne(t *testing.T) {
 		{"the account means GSM", "M~ller", coding.GSM7, coding.GSM7},
 		{"the account means ASCII", "Pay $5", coding.ASCII, coding.ASCII},
 	} {
-		m := pdu.SM{DataCoding: 1, ShortMessage: []byte(c.text)}
-		a, ok := alphabetOf(&m, &Account{Alphabet: coding.GSM7, IA5: c.ia5})
+		a, ok := AlphabetOf(1, []byte(c.text), &Account{Alphabet: coding.GSM7, IA5: c.ia5})
 		if a != c.want || ok != (c.want != coding.Unsupported) {
-			t.Errorf("%s: alphabetOf(%q) = %v, %v, want %v", c.name, c.text, a, ok, c.want)
+			t.Errorf("%s: AlphabetOf(1, %q) = %v, %v, want %v", c.name, c.text, a, ok, c.want)
 		}
 	}
 }

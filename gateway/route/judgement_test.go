@@ -53,14 +53,20 @@ var neverDiverted = []judgement{
 	{name: "UDH IEI 0x01, special SMS message indication", m: udh("\x04\x01\x02\x80\x01"), want: msg.ReasonUDH},
 	{name: "UDH 8-bit ports", m: udh("\x04\x04\x02\xf0\xf0"), want: msg.ReasonUDH},
 	{name: "UDH 16-bit ports", m: udh("\x06\x05\x04\x0b\x84\x23\xf0"), want: msg.ReasonUDH},
-	{name: "UDH national language shift", m: udh("\x03\x24\x01\x01"), want: msg.ReasonUDH},
 	{name: "UDH without a header", m: func(m *pdu.SM) { m.ESMClass, m.ShortMessage = 0x40, nil }, want: msg.ReasonUDH},
 	{name: "UDH longer than the message", m: udh("\x7f\x00\x03"), want: msg.ReasonUDH},
 	{name: "UDH in message_payload", m: func(m *pdu.SM) {
 		m.ESMClass, m.ShortMessage, m.TLVs = 0x40, nil, tlv(pdu.TagMessagePayload, 4, 1, 2, 0x80, 1, 'x')
 	}, want: msg.ReasonUDH},
-	{name: "part of a long message, 8-bit reference", m: udh("\x05\x00\x03\x2a\x02\x01"), want: msg.ReasonLongMessage},
-	{name: "part of a long message, 16-bit reference", m: udh("\x06\x08\x04\x2a\x01\x02\x02"), want: msg.ReasonLongMessage},
+	{name: "part with ports", m: udh("\x0b\x00\x03\x2a\x02\x01\x05\x04\x0b\x84\x23\xf0"), want: msg.ReasonUDH},
+	{name: "sar_* and a header that number the part", m: func(m *pdu.SM) {
+		udh("\x05\x00\x03\x2a\x02\x01")(m)
+		m.TLVs = coding.AppendSAR(nil, coding.Part{Reference: 42, Wide: true, Total: 2, Number: 1})
+	}, want: msg.ReasonUDH},
+	{name: "part of a binary", m: func(m *pdu.SM) {
+		udh("\x05\x00\x03\x2a\x02\x01")(m)
+		m.DataCoding = 4
+	}, want: msg.ReasonDataCoding},
 	{name: "sar_msg_ref_num", m: optional(pdu.TagSARMsgRefNum, 0, 1), want: msg.ReasonLongMessage},
 	{name: "sar_total_segments", m: optional(pdu.TagSARTotalSegments, 2), want: msg.ReasonLongMessage},
 	{name: "sar_segment_seqnum", m: optional(pdu.TagSARSegmentSeqnum, 1), want: msg.ReasonLongMessage},
@@ -108,6 +114,24 @@ var byPolicy = []judgement{
 	{name: "Latin-1", m: dataCoding(0x03), want: msg.ReasonDivert},
 	{name: "UCS2", m: func(m *pdu.SM) { m.DataCoding, m.ShortMessage = 8, []byte("\x04\x1f\xd8\x3d\xdc\x4d") }, want: msg.ReasonDivert},
 	{name: "class 1", m: dataCoding(0xF1), want: msg.ReasonDivert},
+	{name: "UDH national language shift", m: udh("\x03\x24\x01\x01"), want: msg.ReasonDivert},
+	{name: "part of a long message, 8-bit reference", m: udh("\x05\x00\x03\x2a\x02\x01"), want: msg.ReasonDivert},
+	{name: "part of a long message, 16-bit reference", m: udh("\x06\x08\x04\x2a\x01\x02\x02"), want: msg.ReasonDivert},
+	{name: "part of a long message, sar_*", m: func(m *pdu.SM) {
+		m.TLVs = coding.AppendSAR(nil, coding.Part{Reference: 42, Wide: true, Total: 2, Number: 1})
+	}, want: msg.ReasonDivert},
+	{name: "part with more_messages_to_send", m: func(m *pdu.SM) {
+		udh("\x05\x00\x03\x2a\x02\x01")(m)
+		m.TLVs = tlv(pdu.TagMoreMessagesToSend, 1)
+	}, want: msg.ReasonDivert},
+	{name: "part that reads like a one-time code", m: func(m *pdu.SM) {
+		m.ESMClass, m.ShortMessage = 0x40, []byte("\x05\x00\x03\x2a\x02\x01Your code is 123456")
+	}, want: msg.ReasonDivert},
+	{name: "part that cannot be read alone", m: func(m *pdu.SM) {
+		m.ESMClass, m.DataCoding, m.ShortMessage = 0x40, 8, []byte("\x05\x00\x03\x2a\x02\x01\x04\x1f\xd8")
+	}, want: msg.ReasonDivert},
+	{name: "qos_time_to_live too short", m: optional(pdu.TagQOSTimeToLive, 0, 0, 0, 1), want: msg.ReasonValidity},
+	{name: "qos_time_to_live", m: optional(pdu.TagQOSTimeToLive, 0, 0, 1, 0), want: msg.ReasonDivert},
 	{name: "message_payload alone", m: func(m *pdu.SM) {
 		m.TLVs, m.ShortMessage = tlv(pdu.TagMessagePayload, []byte(strings.Repeat("long ", 100))...), nil
 	}, want: msg.ReasonDivert},

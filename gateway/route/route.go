@@ -77,6 +77,7 @@ type Verdict struct {
 	Alphabet coding.Alphabet
 	ClaimBy  time.Time
 	Expires  time.Time
+	HoldBy   time.Time // until then a part waits for the rest of its long message
 }
 
 // Number reads a destination as E.164: international type of number, or
@@ -100,8 +101,9 @@ func Number(a pdu.Address) (msg.Number, bool) {
 // forward is the verdict for the carrier.
 func forward(r msg.Reason) Verdict { return Verdict{Reason: r} }
 
-// Decide judges a submit_sm for n, of which the index says e. now is the time
-// of the submission.
+// Decide judges a submit_sm or data_sm for n, of which the index says e. now is
+// the time of the submission. Of a part of a long message the text does not
+// count: Letter judges it when all parts are there.
 func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.Entry, now time.Time) Verdict {
 	switch {
 	case mode == Off:
@@ -113,24 +115,26 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 	case !acc.OptedIn:
 		return forward(msg.ReasonAccountOptOut)
 	}
-	if r := ineligible(m); r != msg.NoReason {
+	segment, r := ReadSegment(m)
+	if r == msg.NoReason {
+		r = ineligible(m, &segment)
+	}
+	if r != msg.NoReason {
 		return forward(r)
 	}
 	if r := p.forbidden(m, n); r != msg.NoReason {
 		return forward(r)
 	}
-	alphabet, ok := alphabetOf(m, acc)
+	alphabet, ok := AlphabetOf(m.DataCoding, segment.Body, acc)
 	if !ok {
 		return forward(msg.ReasonDataCoding)
 	}
-	text, err := Text(m, alphabet)
-	if err != nil || text == "" {
-		return forward(msg.ReasonText)
+	if segment.Form == coding.Whole {
+		if r := p.Letter(alphabet, []coding.Segment{segment}); r != msg.NoReason {
+			return forward(r)
+		}
 	}
-	if !p.AllowOTP && OneTimeCode(text) {
-		return forward(msg.ReasonOneTimeCode)
-	}
-	v := p.schedule(p.plan(acc, m, n), m, now)
+	v := p.Schedule(p.PlanOf(acc, m, n), m, now)
 	v.Alphabet = alphabet
 	if v.Divert && mode == Shadow {
 		v.Divert, v.Reason = false, msg.ReasonShadow
@@ -138,21 +142,32 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 	return v
 }
 
-// alphabetOf is the alphabet of m. data_coding 1 is IA5 to the specification
+// Letter judges the text of all parts of a message.
+func (p *Policy) Letter(a coding.Alphabet, parts []coding.Segment) msg.Reason {
+	text, err := coding.Join(a, parts)
+	switch {
+	case err != nil || text == "":
+		return msg.ReasonText
+	case !p.AllowOTP && OneTimeCode(text):
+		return msg.ReasonOneTimeCode
+	}
+	return msg.NoReason
+}
+
+// AlphabetOf is the alphabet of a text with that data_coding. data_coding 1 is IA5 to the specification
 // (§5.2.19), but some stacks, npm's smpp for one, put it over octets of the
 // GSM alphabet. Unless the account says which it means, control characters
 // tell GSM text from ASCII, and a text with octets that read differently in
 // the two has no certain alphabet: it stays with the carrier.
-func alphabetOf(m *pdu.SM, acc *Account) (coding.Alphabet, bool) {
-	a, ok := coding.OfDataCoding(m.DataCoding, acc.Alphabet)
-	if !ok || m.DataCoding != 1 {
+func AlphabetOf(dataCoding byte, text []byte, acc *Account) (coding.Alphabet, bool) {
+	a, ok := coding.OfDataCoding(dataCoding, acc.Alphabet)
+	if !ok || dataCoding != 1 {
 		return a, ok
 	}
 	if acc.IA5 != coding.Unsupported {
 		return acc.IA5, true
 	}
-	b, _ := m.Payload()
-	for _, c := range b {
+	for _, c := range text {
 		switch {
 		case c == '\n', c == '\r':
 		case c < ' ' && c != '\t':
@@ -164,8 +179,11 @@ func alphabetOf(m *pdu.SM, acc *Account) (coding.Alphabet, bool) {
 	return a, ok
 }
 
-// schedule sets the deadlines of a message that goes to the app.
-func (p *Policy) schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
+// HoldFor is how long the parts of a long message wait for each other.
+const HoldFor = 30 * time.Second
+
+// Schedule sets the deadlines of a message that goes to the app.
+func (p *Policy) Schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
 	if !plan.AppFirst {
 		return Verdict{Reason: msg.ReasonPlanCarrier, Plan: plan}
 	}
@@ -173,15 +191,19 @@ func (p *Policy) schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
 	if err != nil {
 		return Verdict{Reason: msg.ReasonUndecodable, Plan: plan}
 	}
+	if ttl, ok := m.TLVs.TimeToLive(); ok && expires.IsZero() {
+		expires = now.Add(ttl)
+	}
 	if expires.IsZero() {
 		expires = now.Add(p.DefaultValidity)
 	}
 	validity := expires.Sub(now)
-	claim := min(plan.ClaimWithin, validity-reserve(validity))
+	longest := validity - reserve(validity)
+	claim := min(plan.ClaimWithin, longest)
 	if claim < minClaim {
 		return Verdict{Reason: msg.ReasonValidity, Plan: plan}
 	}
-	return Verdict{Divert: true, Reason: msg.ReasonDivert, Plan: plan, ClaimBy: now.Add(claim), Expires: expires}
+	return Verdict{Divert: true, Reason: msg.ReasonDivert, Plan: plan, ClaimBy: now.Add(claim), Expires: expires, HoldBy: now.Add(min(HoldFor, longest))}
 }
 
 // minClaim is the shortest time in which a push and a claim make sense.
@@ -192,8 +214,8 @@ func reserve(validity time.Duration) time.Duration {
 	return min(max(validity/4, time.Second), 30*time.Second)
 }
 
-// plan finds the first plan that matches; the last one always does.
-func (p *Policy) plan(acc *Account, m *pdu.SM, n msg.Number) *Plan {
+// PlanOf finds the first plan that matches; the last one always does.
+func (p *Policy) PlanOf(acc *Account, m *pdu.SM, n msg.Number) *Plan {
 	for i := range p.Plans {
 		pl := &p.Plans[i]
 		if fits(pl.Account, acc.SystemID) && fits(pl.ServiceType, string(m.ServiceType)) &&
@@ -282,14 +304,4 @@ func slice(n msg.Number) uint64 {
 	}
 	_, _ = h.Write(b[:])
 	return h.Sum64() % 100
-}
-
-// Text is the message's text in that alphabet. Where esm_class has the UDH
-// indicator the header would have to go first: such messages are not diverted.
-func Text(m *pdu.SM, a coding.Alphabet) (string, error) {
-	b, ok := m.Payload()
-	if !ok {
-		return "", errTwoPayloads
-	}
-	return coding.Decode(a, b)
 }

@@ -13,7 +13,8 @@ import (
 	"shunt/smpp/pdu"
 )
 
-// Decider judges the submit_sms of a bind.
+// Decider judges what an ESME submits, and what it asks about that: submit_sm,
+// data_sm, submit_multi, query_sm, cancel_sm and replace_sm.
 type Decider interface {
 	// Divert takes p out of the transit: it calls b.Hold, then has p answered
 	// with b.Answer or handed back with b.Pass, once and from any goroutine, and
@@ -37,7 +38,7 @@ type Bind struct {
 
 	down, up *smpp.Session
 	decider  Decider
-	pending  pending // diverted submits that are not answered yet
+	pending  pending // requests that Divert took and that are not answered yet
 	lastErr  atomic.Pointer[string]
 	ending   atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
@@ -53,17 +54,17 @@ func (b *Bind) Receives() bool { return b.Type != pdu.BindTransmitter }
 // Count counts one verdict.
 func (b *Bind) Count(r msg.Reason) { b.Reasons[r&63].Add(1) }
 
-// Hold announces that a diverted submit will be answered or passed: an unbind
-// waits for it.
+// Hold announces that a request which Divert took will be answered, passed or
+// dropped: an unbind waits for it.
 func (b *Bind) Hold() { b.pending.add(1) }
 
-// Answer responds to a diverted submit. It does not block.
+// Answer responds to what Divert took. It does not block.
 func (b *Bind) Answer(resp pdu.PDU) {
 	_ = b.down.Respond(resp) // a lost session has lost its answer: the message stays accepted
 	b.pending.add(-1)
 }
 
-// Pass gives a submit that Divert took back to the transit. It may block while
+// Pass gives what Divert took back to the transit. It may block while
 // the upstream window is full.
 func (b *Bind) Pass(p pdu.PDU) {
 	if b.up.Forward(p) == nil {
@@ -71,6 +72,13 @@ func (b *Bind) Pass(p pdu.PDU) {
 	}
 	b.pending.add(-1)
 }
+
+// Drop leaves what Divert took without an answer, since none is known.
+func (b *Bind) Drop() { b.pending.add(-1) }
+
+// Exchange sends a request of Shunt's own to the SMSC, under this bind; see
+// smpp.Session.Call.
+func (b *Bind) Exchange(p pdu.PDU, done func(pdu.PDU, error)) error { return b.up.Call(p, done) }
 
 // Deliver sends a deliver_sm of Shunt's own to the ESME; see smpp.Session.Call.
 func (b *Bind) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error { return b.down.Call(p, done) }
@@ -141,7 +149,7 @@ type downReader Bind
 func (r *downReader) HandleRequest(p pdu.PDU) {
 	b := (*Bind)(r)
 	switch p.ID() {
-	case pdu.SubmitSM:
+	case pdu.SubmitSM, pdu.DataSM, pdu.SubmitMulti, pdu.QuerySM, pdu.CancelSM, pdu.ReplaceSM:
 		if b.Transmits() && b.decider.Divert(b, p) {
 			return
 		}

@@ -37,8 +37,8 @@ func TestDivert(t *testing.T) {
 	c := make(chan taken, 10)
 	r := newRig(t, takeAll(c))
 	esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
-	esme.send(withSeq(sms(pdu.SubmitSM, nil), 21), withSeq(sms(pdu.SubmitSM, nil), 22), raw(pdu.DataSM))
-	if got := smsc.next(); got.ID() != pdu.DataSM { // only submit_sm is asked about
+	esme.send(withSeq(sms(pdu.SubmitSM, nil), 21), withSeq(sms(pdu.SubmitSM, nil), 22), raw(pdu.BroadcastSM))
+	if got := smsc.next(); got.ID() != pdu.BroadcastSM { // it is not asked about
 		t.Fatalf("to the SMSC: %s", show(got))
 	}
 	first, second := <-c, <-c
@@ -76,7 +76,7 @@ func TestDivert(t *testing.T) {
 	smsc.want(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.RXTAPPN, seq, ""))
 	smsc.wantNothing()
 	f := first.b.Figures()
-	if f.WindowIn != 1 || f.WindowOut != 0 || f.Unmatched != 0 { // the data_sm is open
+	if f.WindowIn != 1 || f.WindowOut != 0 || f.Unmatched != 0 { // the broadcast_sm is open
 		t.Errorf("Figures() = %+v", f)
 	}
 }

@@ -39,6 +39,23 @@ func (f IDFormat) OfReceipt(id string) string {
 	return id
 }
 
+// InReceipt is an id from a submit_sm_resp as the SMSC writes it in receipts;
+// what is no number in the response's base stays as it is.
+func (f IDFormat) InReceipt(id string) string {
+	from, to := 10, 16
+	switch f {
+	case IDHexRespDecReceipt:
+		from, to = 16, 10
+	case IDDecRespHexReceipt:
+	default:
+		return id
+	}
+	if n, err := strconv.ParseUint(id, from, 64); err == nil {
+		return strconv.FormatUint(n, to)
+	}
+	return id
+}
+
 // canonical is the number in decimal; what is no number in that base, or none
 // of 64 bits, stays as it is but for leading zeros and case.
 func canonical(id string, base int) string {

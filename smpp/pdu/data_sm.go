@@ -1,5 +1,10 @@
 package pdu
 
+import (
+	"encoding/binary"
+	"time"
+)
+
 // Data is data_sm, in both directions; its response is a MessageResp (SMPP
 // v3.4 §4.7.1):
 //
@@ -47,6 +52,39 @@ func (m *Data) Append(dst []byte, seq uint32) []byte {
 	dst = m.Dest.append(dst)
 	dst = append(dst, m.ESMClass, m.RegisteredDelivery, m.DataCoding)
 	return End(append(dst, m.TLVs...), start)
+}
+
+// SM is m as a submit_sm says it: what data_sm has no field for is empty. Its
+// slices are m's, addresses of more than 20 octets included.
+func (m *Data) SM() SM {
+	return SM{
+		ServiceType: m.ServiceType, Source: m.Source, Dest: m.Dest, ESMClass: m.ESMClass,
+		RegisteredDelivery: m.RegisteredDelivery, DataCoding: m.DataCoding, TLVs: m.TLVs,
+	}
+}
+
+// DecodeMessage reads the body of a submit_sm, a deliver_sm or, as Data.SM
+// shows it, a data_sm: whoever only wants to know the message need not care
+// which it was. It copies nothing and does not allocate unless it fails; the
+// error is a *FieldError.
+func (m *SM) DecodeMessage(p PDU) error {
+	if p.ID() != DataSM {
+		return m.Decode(p)
+	}
+	var d Data
+	err := d.Decode(p)
+	*m = d.SM()
+	return err
+}
+
+// TimeToLive is qos_time_to_live, the validity of a data_sm (SMPP v3.4
+// §5.3.2.9); ok is false where there is none.
+func (t TLVs) TimeToLive() (d time.Duration, ok bool) {
+	v, ok := t.Find(TagQOSTimeToLive)
+	if !ok || len(v) != 4 {
+		return 0, false
+	}
+	return time.Duration(binary.BigEndian.Uint32(v)) * time.Second, true
 }
 
 // Payload is the message: message_payload, where there is one. A data_sm that

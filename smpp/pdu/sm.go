@@ -102,10 +102,16 @@ func (m *SM) Payload() (b []byte, ok bool) {
 	return v, len(m.ShortMessage) == 0
 }
 
-// Destination finds destination_addr of a submit_sm without decoding the rest:
-// all that the decision needs for a number that nobody registered.
+// Destination finds destination_addr of a submit_sm or data_sm without decoding
+// the rest: all that the decision needs for a number that nobody registered.
 func Destination(p PDU) (a Address, ok bool) {
-	i := HeaderLen
+	i, longest := HeaderLen, 21
+	if len(p) < HeaderLen {
+		return a, false
+	}
+	if p.ID() == DataSM {
+		longest = 65
+	}
 	for end := i + 6; ; i++ { // service_type
 		if i >= len(p) || i >= end {
 			return a, false
@@ -115,7 +121,7 @@ func Destination(p PDU) (a Address, ok bool) {
 		}
 	}
 	i += 3 // its NUL, source_addr_ton, source_addr_npi
-	for end := i + 21; ; i++ {
+	for end := i + longest; ; i++ {
 		if i >= len(p) || i >= end {
 			return a, false
 		}
@@ -129,7 +135,7 @@ func Destination(p PDU) (a Address, ok bool) {
 	}
 	a.TON, a.NPI = p[i], p[i+1]
 	i += 2
-	for start, end := i, i+21; ; i++ {
+	for start, end := i, i+longest; ; i++ {
 		if i >= len(p) || i >= end {
 			return a, false
 		}

@@ -53,6 +53,13 @@ func Time(b []byte, now time.Time) (time.Time, error) {
 	return t.Add(-offset), nil
 }
 
+// AbsoluteTime is t as an absolute time in UTC, to the tenth of a second
+// (SMPP v3.4 §7.1.1).
+func AbsoluteTime(t time.Time) string {
+	t = t.UTC()
+	return t.Format("060102150405") + string('0'+byte(t.Nanosecond()/1e8)) + "00+"
+}
+
 // RelativeTime is d as a relative time, in whole seconds and at most 99 days.
 func RelativeTime(d time.Duration) string {
 	s := int(max(d, 0) / time.Second)

@@ -166,7 +166,13 @@ const (
 	flagRead
 	flagReceiptDue
 	flagDuplicate // Prefer is PossibleDuplicate
+	flagPart      // Group, Number and Total follow the texts
+	flagEdited    // Edition follows those
 )
+
+// bodyPart in the octet of a body's Prefer says that Group, Number and Total
+// follow the PDU.
+const bodyPart = 0x80
 
 // appendRecord writes what "S" and "H" hold: everything but the octets.
 // steps is the number of trace steps written so far.
@@ -190,6 +196,12 @@ func appendRecord(b []byte, r *Record, steps uint16) []byte {
 	} {
 		b = appendText(b, s)
 	}
+	if r.Part() {
+		b = append(append(b, r.Group[:]...), r.Number, r.Total)
+	}
+	if r.Edition > 0 {
+		b = binary.BigEndian.AppendUint16(b, r.Edition)
+	}
 	return b
 }
 
@@ -205,6 +217,12 @@ func flagsOf(r *Record) (f byte) {
 	}
 	if r.Prefer == msg.PossibleDuplicate {
 		f |= flagDuplicate
+	}
+	if r.Part() {
+		f |= flagPart
+	}
+	if r.Edition > 0 {
+		f |= flagEdited
 	}
 	return f
 }
@@ -222,7 +240,8 @@ func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
 	d := &decoder{b: b}
 	r.ID = id
 	r.State = d.state("state")
-	r.setFlags(d.u8("flags"))
+	flags := d.u8("flags")
+	r.setFlags(flags)
 	r.Version = d.u8("version")
 	r.RegisteredDelivery = d.u8("registered_delivery")
 	steps = d.u16("steps")
@@ -245,6 +264,12 @@ func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
 	r.Peer = d.text("peer")
 	r.SMSID = d.text("sms_id")
 	r.SMSErr = d.text("sms_err")
+	if flags&flagPart != 0 {
+		r.Group, r.Number, r.Total = d.part()
+	}
+	if flags&flagEdited != 0 {
+		r.Edition = d.u16("edition")
+	}
 	if r.WireID == "" {
 		r.WireID = id.String()
 	}
@@ -257,7 +282,11 @@ func appendBody(b []byte, m *Message) []byte {
 	if wire == m.ID.String() {
 		wire = ""
 	}
-	b = append(b, m.Alphabet, m.Version, m.RegisteredDelivery, byte(m.Prefer))
+	prefer := byte(m.Prefer)
+	if m.Total > 0 {
+		prefer |= bodyPart
+	}
+	b = append(b, m.Alphabet, m.Version, m.RegisteredDelivery, prefer)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.To))
 	b = binary.BigEndian.AppendUint64(b, uint64(m.Lease))
 	for _, t := range [...]time.Time{m.ReceivedAt, m.ClaimBy, m.ExpiresAt} {
@@ -269,7 +298,11 @@ func appendBody(b []byte, m *Message) []byte {
 		b = appendText(b, s)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m.PDU)))
-	return append(b, m.PDU...)
+	b = append(b, m.PDU...)
+	if m.Total > 0 {
+		b = append(append(b, m.Group[:]...), m.Number, m.Total)
+	}
+	return b
 }
 
 // decodeBody reads what appendBody wrote; the PDU is a copy.
@@ -279,7 +312,8 @@ func decodeBody(id msg.ID, b []byte) (*Message, error) {
 	m.Alphabet = d.u8("alphabet")
 	m.Version = d.u8("version")
 	m.RegisteredDelivery = d.u8("registered_delivery")
-	m.Prefer = msg.Prefer(d.u8("prefer"))
+	prefer := d.u8("prefer")
+	m.Prefer = msg.Prefer(prefer &^ bodyPart)
 	m.To = msg.Number(d.u64("to"))
 	m.Lease = time.Duration(d.u64("lease"))
 	m.ReceivedAt = d.time("received_at")
@@ -299,7 +333,20 @@ func decodeBody(id msg.ID, b []byte) (*Message, error) {
 		return nil, fmt.Errorf("pdu: %d octets: %w", n, errBadFields)
 	}
 	m.PDU = append([]byte(nil), d.take(int(n), "pdu")...)
+	if prefer&bodyPart != 0 {
+		m.Group, m.Number, m.Total = d.part()
+	}
 	return m, d.end()
+}
+
+// part reads which part of which long message a message is.
+func (d *decoder) part() (group msg.ID, number, total byte) {
+	copy(group[:], d.take(len(group), "group"))
+	number, total = d.u8("part number"), d.u8("parts")
+	if d.err == nil && (group.IsZero() || number == 0 || number > total) {
+		d.err = fmt.Errorf("part %d of %d: %w", number, total, errBadFields)
+	}
+	return group, number, total
 }
 
 // appendStep writes what "E" holds.
@@ -330,6 +377,7 @@ const (
 	kStep   = 'E' // id, n → trace step
 	kWire   = 'W' // message_id given to the ESME, where it is not the id → id
 	kNumber = 'N' // number, id → nothing
+	kGroup  = 'G' // group, id → nothing: the parts of a long message
 	kAside  = 'X' // the key of a record that could not be read → that record as it is
 )
 
@@ -350,6 +398,10 @@ func appendNumberKey(b []byte, n msg.Number, id msg.ID) []byte {
 	return append(binary.BigEndian.AppendUint64(append(b, kNumber), uint64(n)), id[:]...)
 }
 
+func appendGroupKey(b []byte, group, id msg.ID) []byte {
+	return append(appendID(b, kGroup, group), id[:]...)
+}
+
 func idKey(kind byte, id msg.ID) []byte { return appendID(make([]byte, 0, 17), kind, id) }
 
 func wireKey(wire string) []byte { return append([]byte{kWire}, wire...) }
@@ -367,7 +419,7 @@ func keyName(key []byte) string {
 	if len(key) == 0 {
 		return "empty key"
 	}
-	if id, ok := idOf(key, 1); ok && strings.IndexByte("BSHE", key[0]) >= 0 {
+	if id, ok := idOf(key, 1); ok && strings.IndexByte("BSHEG", key[0]) >= 0 {
 		return string(key[:1]) + " " + id.String()
 	}
 	return fmt.Sprintf("%c, %d octets", key[0], len(key))

@@ -38,7 +38,7 @@ type draft struct {
 	rec      Record
 	steps    uint16
 	entry    *entry   // nil: put in this batch, or finished earlier
-	body     *Message // put in this batch
+	body     *Message // put or replaced in this batch
 	finished bool     // came from "H"
 	dirty    bool
 	err      error // the finished record could not be read
@@ -52,6 +52,9 @@ type outcome struct {
 	err      error
 	changed  bool
 	replayed bool
+
+	event  Event // of one in batch.also
+	lo, hi int   // of an item: its part of batch.also
 }
 
 // pair is one write.
@@ -67,7 +70,9 @@ type batch struct {
 	now    time.Time
 	drafts []draft
 	where  map[msg.ID]int
-	outs   []outcome
+	outs   []outcome        // of the items, in their order
+	also   []outcome        // what the items did to other parts of their long messages
+	parts  map[msg.ID][]int // the drafts of parts that were put in this batch, by group
 	steps  []pair
 	arena  []byte // keys and values; Badger copies them
 	lowest msg.ID // of the messages put
@@ -76,10 +81,12 @@ type batch struct {
 func (b *batch) reset(now time.Time) {
 	clear(b.drafts)
 	clear(b.outs)
+	clear(b.also)
+	clear(b.parts)
 	clear(b.where)
 	clear(b.steps)
 	b.now, b.lowest = now, msg.ID{}
-	b.drafts, b.outs, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.steps[:0], b.arena[:0]
+	b.drafts, b.outs, b.also, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.steps[:0], b.arena[:0]
 }
 
 // find is the draft of a message: of this batch, of RAM, or, for what comes
@@ -116,10 +123,15 @@ func (b *batch) add(it *item) {
 	} else {
 		out = b.happen(&it.event, it.timer)
 	}
+	out.lo = len(b.also)
 	if out.changed {
 		b.drafts[out.at].dirty = true
 		b.trace(out.at, &it.event, out.from)
+		if out.rec.Part() {
+			b.spread(it, &out)
+		}
 	}
+	out.hi = len(b.also)
 	b.outs = append(b.outs, out)
 }
 
@@ -134,13 +146,20 @@ func (b *batch) accept(it *item) outcome {
 		return outcome{err: fmt.Errorf("message %s: spool waits for its disk: %w", m.ID, b.s.lastFailure)}
 	}
 	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
+	if m.Total > 0 {
+		it.event.Detail = fmt.Sprintf("part %d of %d, with %s", m.Number, m.Total, m.Group)
+	}
 	d := draft{rec: newRecord(m), body: m}
 	to, _ := Next(&d.rec, &it.event)
 	d.rec.apply(&it.event, to)
 	if b.lowest.IsZero() || compare(m.ID, b.lowest) < 0 {
 		b.lowest = m.ID
 	}
-	return outcome{at: b.keep(m.ID, d), rec: d.rec, changed: true}
+	at := b.keep(m.ID, d)
+	if m.Total > 0 {
+		b.parts[m.Group] = append(b.parts[m.Group], at)
+	}
+	return outcome{at: at, rec: d.rec, changed: true}
 }
 
 // happen applies an event. What a timer says is looked at again: events that
@@ -168,6 +187,9 @@ func (b *batch) happen(e *Event, timer bool) outcome {
 	case Applied:
 		r.apply(e, to)
 		out.changed = true
+		if e.Kind == msg.EvReplace {
+			b.drafts[i].body = e.Replace
+		}
 	case Replayed:
 		out.replayed = true
 	case Superseded:
@@ -290,6 +312,10 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 func (b *batch) writeNames(w *writer, r *Record, ttl time.Duration) {
 	key := b.key(func(a []byte) []byte { return appendNumberKey(a, r.To, r.ID) })
 	w.set(pair{key, b.value(key, func(a []byte) []byte { return a }), ttl})
+	if r.Part() {
+		key := b.key(func(a []byte) []byte { return appendGroupKey(a, r.Group, r.ID) })
+		w.set(pair{key, b.value(key, func(a []byte) []byte { return a }), ttl})
+	}
 	if r.WireID != r.ID.String() {
 		key := b.key(func(a []byte) []byte { return append(append(a, kWire), r.WireID...) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, r.ID[:]...) }), ttl})
@@ -417,7 +443,14 @@ func (s *Spool) answer(it *item, out *outcome) {
 			s.setTimer(e)
 		}
 	}
-	if s.o.Observe != nil && (out.changed || out.replayed) {
+	if s.o.Observe == nil {
+		return
+	}
+	if out.changed || out.replayed {
 		s.o.Observe(Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed})
+	}
+	for i := out.lo; i < out.hi; i++ {
+		o := &s.batch.also[i]
+		s.o.Observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
 	}
 }

@@ -33,7 +33,9 @@ type extra struct {
 	device, wireID, smsID, smsErr string
 	peer                          unique.Handle[string]
 	done                          int64
-	attempts, resubmits           uint16
+	attempts, resubmits, edition  uint16
+	group                         msg.ID
+	number, total                 byte
 }
 
 // smsRef is an SMS as an SMSC of ours names it.
@@ -53,7 +55,8 @@ func (e *entry) record() Record {
 	if x := e.more; x != nil {
 		r.WireID, r.Device, r.SMSID, r.SMSErr = x.wireID, x.device, x.smsID, x.smsErr
 		r.Peer, r.DoneAt = x.peer.Value(), timeOf(x.done)
-		r.SMSAttempts, r.Resubmits = x.attempts, x.resubmits
+		r.SMSAttempts, r.Resubmits, r.Edition = x.attempts, x.resubmits, x.edition
+		r.Group, r.Number, r.Total = x.group, x.number, x.total
 	}
 	if r.WireID == "" {
 		r.WireID = e.id.String()
@@ -64,9 +67,11 @@ func (e *entry) record() Record {
 // set writes the changing part of r into e.
 func (e *entry) set(r *Record, steps uint16) {
 	e.state, e.since, e.flags, e.steps = r.State, nanos(r.Since), flagsOf(r), steps
+	e.claimBy, e.expires, e.registered = nanos(r.ClaimBy), nanos(r.ExpiresAt), r.RegisteredDelivery
 	x := extra{
 		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: unique.Make(r.Peer),
-		done: nanos(r.DoneAt), attempts: r.SMSAttempts, resubmits: r.Resubmits,
+		done: nanos(r.DoneAt), attempts: r.SMSAttempts, resubmits: r.Resubmits, edition: r.Edition,
+		group: r.Group, number: r.Number, total: r.Total,
 	}
 	if r.WireID != r.ID.String() {
 		x.wireID = r.WireID
@@ -98,17 +103,18 @@ type index struct {
 	byID     map[msg.ID]*entry
 	byNumber map[msg.Number]*entry // the oldest
 	bySMS    map[smsRef]msg.ID
-	order    []*entry // by id; those that left have state None until the next tidying
-	head     int      // order[:head] have left
-	gone     int      // how many in order have left
-	states   []int    // live messages by state
-	receipts int      // live messages whose receipt is due
+	groups   map[msg.ID][]*entry // the live parts of each long message
+	order    []*entry            // by id; those that left have state None until the next tidying
+	head     int                 // order[:head] have left
+	gone     int                 // how many in order have left
+	states   []int               // live messages by state
+	receipts int                 // live messages whose receipt is due
 }
 
 func newIndex() *index {
 	return &index{
 		byID: make(map[msg.ID]*entry), byNumber: make(map[msg.Number]*entry),
-		bySMS: make(map[smsRef]msg.ID), states: make([]int, stateCount),
+		bySMS: make(map[smsRef]msg.ID), groups: make(map[msg.ID][]*entry), states: make([]int, stateCount),
 	}
 }
 
@@ -129,6 +135,9 @@ func (x *index) insert(r *Record, steps uint16) *entry {
 	x.link(e)
 	e.set(r, steps)
 	x.count(e, 1)
+	if r.Part() {
+		x.groups[r.Group] = append(x.groups[r.Group], e)
+	}
 	return e
 }
 
@@ -175,6 +184,9 @@ func (x *index) remove(e *entry) {
 	x.count(e, -1)
 	x.unlink(e)
 	delete(x.byID, e.id)
+	if e.flags&flagPart != 0 {
+		x.leave(e)
+	}
 	e.state = msg.None
 	x.gone++
 	for x.head < len(x.order) && x.order[x.head].state == msg.None {
@@ -186,6 +198,17 @@ func (x *index) remove(e *entry) {
 			x.order = slices.Clone(x.order) // after a peak
 		}
 		x.head, x.gone = 0, 0
+	}
+}
+
+// leave takes a part out of its long message.
+func (x *index) leave(e *entry) {
+	g := e.more.group
+	left := slices.DeleteFunc(x.groups[g], func(o *entry) bool { return o == e })
+	if len(left) == 0 {
+		delete(x.groups, g)
+	} else {
+		x.groups[g] = left
 	}
 }
 
@@ -250,7 +273,7 @@ func (x *index) waiting(n msg.Number, after msg.ID, limit int) []Record {
 	oldest := x.byNumber[n]
 	var list []Record
 	for e := oldest; e != nil; {
-		open := undecided(e.state) || e.state == msg.Claimed
+		open := undecided(e.state) || e.state == msg.Claimed || e.state == msg.Held
 		if open && compare(e.id, after) > 0 {
 			list = append(list, e.record())
 			if len(list) == limit {

@@ -48,6 +48,12 @@ type Message struct {
 	ReceivedAt, ClaimBy, ExpiresAt time.Time     // ClaimBy zero: no claim timer; ExpiresAt is required
 	Lease                          time.Duration // claimed → delivered; zero: none
 	Prefer                         msg.Prefer
+
+	// Of a part of a long message; a zero Group is none. The parts of one
+	// share the Group, which is the ID of one of them: the one that is pushed.
+	Group         msg.ID
+	Number, Total byte      // part Number of Total
+	HoldBy        time.Time // until then it waits for the others; ClaimBy counts if it completes them
 }
 
 // check tells why m cannot be spooled.
@@ -57,6 +63,10 @@ func (m *Message) check() error {
 		return fmt.Errorf("message id: is zero: %w", ErrInvalid)
 	case m.ExpiresAt.IsZero():
 		return fmt.Errorf("message %s: expires_at: is zero: %w", m.ID, ErrInvalid)
+	case m.Group.IsZero() != (m.Total == 0), m.Number > m.Total, m.Total > 0 && m.Number == 0:
+		return fmt.Errorf("message %s: part %d of %d of %s: %w", m.ID, m.Number, m.Total, m.Group, ErrInvalid)
+	case m.Total > 0 && m.HoldBy.IsZero():
+		return fmt.Errorf("message %s: hold_by: is zero: %w", m.ID, ErrInvalid)
 	case len(m.PDU) > maxPDU:
 		return fmt.Errorf("message %s: pdu: %d octets, at most %d fit: %w", m.ID, len(m.PDU), maxPDU, ErrInvalid)
 	}
@@ -87,6 +97,9 @@ type Event struct {
 	Peer, SMSID string    // EvSMSAccepted: which own SMSC, and its message_id, raw; 255 octets are kept
 	SMSErr      string    // the carrier receipt's err or the command_status; 16 octets are kept
 	DoneAt      time.Time // the carrier receipt's done date, or the app's time of acknowledgement
+
+	ClaimBy time.Time // EvComplete
+	Replace *Message  // EvReplace: the message as it is from now on
 }
 
 // normalise cuts what is too long to keep. A device's name is never cut: two
@@ -97,6 +110,14 @@ func (e *Event) normalise() error {
 	}
 	if e.Kind == msg.EvClaim && e.Device == "" {
 		return fmt.Errorf("device: a claim names none: %w", ErrRefused)
+	}
+	if e.Kind == msg.EvReplace {
+		if e.Replace == nil || e.Replace.ID != e.ID {
+			return fmt.Errorf("replace: is for another message: %w", ErrRefused)
+		}
+		if err := e.Replace.check(); err != nil {
+			return err
+		}
 	}
 	e.Detail = printable(cut(e.Detail, maxDetail))
 	e.SMSErr = printable(cut(e.SMSErr, maxSMSErr))
@@ -167,7 +188,18 @@ type Record struct {
 	Read        bool
 	DoneAt      time.Time // when the outcome happened: the device's ack, the carrier's done date
 	ReceiptDue  bool      // final, a receipt was asked for, and the ESME has not yet taken it
+	Edition     uint16    // how often replace_sm changed it
+
+	Group         msg.ID // as Message.Group
+	Number, Total byte
 }
+
+// Part tells whether r is a part of a long message.
+func (r *Record) Part() bool { return !r.Group.IsZero() }
+
+// Follows tells whether r is a part that another one speaks for towards the
+// app.
+func (r *Record) Follows() bool { return r.Part() && r.Group != r.ID }
 
 // live tells whether r still needs work: an outcome, or a receipt's delivery.
 func (r *Record) live() bool {
@@ -176,12 +208,16 @@ func (r *Record) live() bool {
 
 // newRecord is the record of a message that is about to be accepted.
 func newRecord(m *Message) Record {
-	return Record{
+	r := Record{
 		ID: m.ID, WireID: m.wireID(), Account: m.Account, To: m.To, App: m.App, From: m.From,
 		Version: m.Version, RegisteredDelivery: m.RegisteredDelivery,
 		ReceivedAt: m.ReceivedAt, ClaimBy: m.ClaimBy, ExpiresAt: m.ExpiresAt,
-		Lease: m.Lease, Prefer: m.Prefer,
+		Lease: m.Lease, Prefer: m.Prefer, Group: m.Group, Number: m.Number, Total: m.Total,
 	}
+	if r.Part() {
+		r.ClaimBy = m.HoldBy
+	}
+	return r
 }
 
 // wireID is the id that the ESME was given; empty in m means ID.String().

@@ -16,11 +16,14 @@ import (
 // by the table alone.
 type model struct {
 	records map[msg.ID]*Record
+	bodies  map[msg.ID]*Message
 	order   []msg.ID
 	steps   map[msg.ID]int
 }
 
-func newModel() *model { return &model{records: map[msg.ID]*Record{}, steps: map[msg.ID]int{}} }
+func newModel() *model {
+	return &model{records: map[msg.ID]*Record{}, bodies: map[msg.ID]*Message{}, steps: map[msg.ID]int{}}
+}
 
 // post is what Post must answer.
 func (m *model) post(e Event) (err error, replay bool) {
@@ -62,6 +65,14 @@ func TestAgainstModel(t *testing.T) {
 			} else {
 				e.ID = s.NewID()
 			}
+			if e.Kind == msg.EvReplace {
+				x := Message{ID: e.ID, ExpiresAt: base.Add(2 * time.Hour)}
+				if old := m.bodies[e.ID]; old != nil {
+					x = *old
+				}
+				x.RegisteredDelivery = rapid.ByteRange(0, 3).Draw(t, "registered")
+				e.Replace = &x
+			}
 			if e.Kind == msg.EvSMSAccepted {
 				e.Peer, e.SMSID = "own", e.ID.String()
 			}
@@ -82,6 +93,7 @@ func TestAgainstModel(t *testing.T) {
 				if err != nil || got != want {
 					t.Fatalf("Get after Put = %v (-want +got):\n%s", err, cmp.Diff(want, got))
 				}
+				m.bodies[x.ID] = x
 				m.records[x.ID], m.order = &want, append(m.order, x.ID)
 				m.steps[x.ID] = 1
 			},

@@ -187,8 +187,8 @@ func (s *Spool) Live(yield func(Record) bool) {
 }
 
 // ByNumber are the messages for a number, with ids after the given one, that
-// the carrier does not have and no device has acknowledged: ACCEPTED to
-// CLAIMED, oldest first, at most limit where that is positive.
+// the carrier does not have and no device has acknowledged: HELD, and ACCEPTED
+// to CLAIMED, oldest first, at most limit where that is positive.
 func (s *Spool) ByNumber(n msg.Number, after msg.ID, limit int) []Record {
 	return s.index.waiting(n, after, limit)
 }

@@ -116,7 +116,7 @@ func Open(o Options) (*Spool, error) {
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
 		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
 	}
-	s.batch.s, s.batch.where = s, make(map[msg.ID]int)
+	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.stats.init()
 	err = store.CheckSchema(db, "spool", schema)
 	if err == nil {

@@ -27,13 +27,20 @@ func (v Verdict) String() string {
 //
 // The app's side and the carrier's side part at two arrows, EvClaim out of
 // ACCEPTED, PUSHING or PUSHED, and EvClaimDeadline or EvPushDead out of the
-// same three: whichever the committer takes first wins the message.
+// same three: whichever the committer takes first wins the message. A third
+// party, the ESME, takes it from both with EvCancel.
+//
+// The parts of a long message are HELD until all are there. Until the carrier
+// wins they stand and fall together: see shared.
 func Next(r *Record, e *Event) (msg.State, Verdict) {
 	if r.State == msg.None {
-		if e.Kind == msg.EvAccept {
-			return msg.Accepted, Applied
+		switch {
+		case e.Kind != msg.EvAccept:
+			return msg.None, Refused
+		case r.Part():
+			return msg.Held, Applied
 		}
-		return msg.None, Refused
+		return msg.Accepted, Applied
 	}
 	switch e.Kind {
 	case msg.EvPushBegin, msg.EvPushAccepted:
@@ -47,10 +54,52 @@ func Next(r *Record, e *Event) (msg.State, Verdict) {
 		return nextSubmit(r, e)
 	case msg.EvSMSDelivered, msg.EvSMSFailed, msg.EvSMSExpired:
 		return nextCarrierReceipt(r, e)
+	case msg.EvComplete, msg.EvHoldDeadline:
+		return nextHeld(r, e)
+	case msg.EvCancel, msg.EvReplace:
+		return nextESME(r, e)
 	case msg.EvReceiptDone:
 		if r.State.Final() && r.ReceiptDue {
 			return r.State, Applied
 		}
+	}
+	return r.State, Refused
+}
+
+// shared tells that e happens to all parts of a long message when it happens
+// to one of them in state s: until the carrier has won, none goes alone.
+func shared(s msg.State, e msg.Event) bool {
+	switch e {
+	case msg.EvComplete, msg.EvHoldDeadline, msg.EvPushDead, msg.EvClaimDeadline, msg.EvLease,
+		msg.EvClaim, msg.EvDelivered, msg.EvRead, msg.EvValidity, msg.EvCancel:
+		return s == msg.Held || undecided(s) || s == msg.Claimed || s == msg.Delivered
+	}
+	return false
+}
+
+// nextHeld: the parts of a long message become one message, or go singly.
+func nextHeld(r *Record, e *Event) (msg.State, Verdict) {
+	switch {
+	case r.State != msg.Held:
+		return r.State, Refused
+	case e.Kind == msg.EvComplete:
+		return msg.Accepted, Applied
+	}
+	return msg.Fallback, Applied
+}
+
+// nextESME: the ESME takes its message back, or changes it, as long as nobody
+// else may have it (SMPP v3.4 §4.9, §4.10). A part of a long message cannot be
+// changed: the new text has no place for its user data header.
+func nextESME(r *Record, e *Event) (msg.State, Verdict) {
+	unsent := undecided(r.State) || r.State == msg.Fallback && !r.SMSBegun
+	switch {
+	case e.Kind == msg.EvCancel && r.State == msg.Cancelled:
+		return r.State, Replayed
+	case e.Kind == msg.EvCancel && (unsent || r.State == msg.Held):
+		return msg.Cancelled, Applied
+	case e.Kind == msg.EvReplace && unsent && !r.Part():
+		return r.State, Applied
 	}
 	return r.State, Refused
 }
@@ -81,6 +130,9 @@ func nextApp(r *Record, e *Event) (msg.State, Verdict) {
 			return msg.Claimed, Applied
 		}
 		return r.State, Refused // an acknowledgement of what was never handed out
+	}
+	if r.State == msg.Held {
+		return r.State, Refused // nobody was told of it
 	}
 	winner := r.Device == e.Device && (r.State == msg.Claimed || r.State == msg.Delivered)
 	switch {
@@ -117,7 +169,7 @@ func nextDeadline(r *Record, e *Event) (msg.State, Verdict) {
 // still decide.
 func nextValidity(r *Record) (msg.State, Verdict) {
 	switch r.State {
-	case msg.Accepted, msg.Pushing, msg.Pushed:
+	case msg.Held, msg.Accepted, msg.Pushing, msg.Pushed:
 		return msg.Expired, Applied
 	case msg.Fallback:
 		if !r.SMSBegun {
@@ -174,6 +226,12 @@ func nextCarrierReceipt(r *Record, e *Event) (msg.State, Verdict) {
 // its time.
 func (r *Record) apply(e *Event, to msg.State) {
 	switch e.Kind {
+	case msg.EvComplete:
+		r.ClaimBy = e.ClaimBy
+	case msg.EvReplace:
+		r.Edition = more(r.Edition)
+		r.RegisteredDelivery, r.ExpiresAt = e.Replace.RegisteredDelivery, e.Replace.ExpiresAt
+		r.ClaimBy = claimBefore(r.ClaimBy, r.ExpiresAt, e.At)
 	case msg.EvClaim:
 		r.Device = e.Device
 	case msg.EvRead:
@@ -266,7 +324,7 @@ func (d deadlines) next(grace time.Duration) int64 {
 // early is the deadline before validity, if the state has one.
 func (d deadlines) early() int64 {
 	switch {
-	case undecided(d.state):
+	case undecided(d.state), d.state == msg.Held:
 		return d.claimBy
 	case d.state == msg.Claimed && d.prefer == msg.PossibleDuplicate && d.leaseNS > 0:
 		return d.since + d.leaseNS
@@ -283,6 +341,8 @@ func (d deadlines) event(now int64) msg.Event {
 		return msg.EvValidity
 	case d.state == msg.Claimed:
 		return msg.EvLease
+	case d.state == msg.Held:
+		return msg.EvHoldDeadline
 	}
 	return msg.EvClaimDeadline
 }

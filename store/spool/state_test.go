@@ -14,34 +14,41 @@ import (
 //	.  refused      =  replayed      x  superseded
 //	A P Q C D F U S d f e ?   applied, to ACCEPTED PUSHING PUSHED CLAIMED
 //	DELIVERED FALLBACK SMS_UNKNOWN SMS_SUBMITTED SMS_DELIVERED SMS_FAILED
-//	EXPIRED UNKNOWN
+//	EXPIRED UNKNOWN HELD(H) CANCELLED(X)
 //
 // The device is the winner's, but in the columns marked ′.
 const matrix = `
-                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt
-                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done
-NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .
-PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .
-PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .
-CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .
-CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .
-DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D
-DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .
-FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .
-SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .
-SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .
-SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .
-SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d
-SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f
-EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e
-UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .
-UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?
+                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt  | cplt  hold  canc  repl
+                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done  |
+NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     A
+PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     P
+PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q
+CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .
+CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .
+DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D     | .     .     .     .
+DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     F
+FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .     | .     .     .     .
+SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .     | .     .     .     .
+SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .     | .     .     .     .
+SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .     | .     .     .     .
+SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d     | .     .     .     .
+SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f     | .     .     .     .
+EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e     | .     .     .     .
+UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?     | .     .     .     .
+HELD              | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .
+HELD part         | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .
+NONE part         | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
+ACCEPTED part     | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .
+FALLBACK part     | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .
+CANCELLED         | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     =     .
+CANCELLED due     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     X     | .     .     =     .
 `
 
 // columns are the matrix's, in order.
@@ -72,12 +79,16 @@ var columns = []struct {
 	{msg.EvSMSExpired, false},
 	{msg.EvValidity, false},
 	{msg.EvReceiptDone, false},
+	{msg.EvComplete, false},
+	{msg.EvHoldDeadline, false},
+	{msg.EvCancel, false},
+	{msg.EvReplace, false},
 }
 
 var letters = map[string]msg.State{
 	"A": msg.Accepted, "P": msg.Pushing, "Q": msg.Pushed, "C": msg.Claimed, "D": msg.Delivered,
 	"F": msg.Fallback, "U": msg.SMSUnknown, "S": msg.SMSSubmitted, "d": msg.SMSDelivered,
-	"f": msg.SMSFailed, "e": msg.Expired, "?": msg.Unknown,
+	"f": msg.SMSFailed, "e": msg.Expired, "?": msg.Unknown, "H": msg.Held, "X": msg.Cancelled,
 }
 
 // situation builds the record that a row names.
@@ -98,11 +109,13 @@ func situation(t *testing.T, name string) Record {
 			r.ReceiptDue = true
 		case "read":
 			r.Read = true
+		case "part":
+			r.Group, r.Number, r.Total = msg.ID{1}, 1, 2
 		default:
 			t.Fatalf("row %q: unknown word %q", name, w)
 		}
 	}
-	if undecided(r.State) {
+	if undecided(r.State) || r.State == msg.Held {
 		r.Device = ""
 	}
 	return r

@@ -57,6 +57,9 @@ func (c *counters) batch(b *batch, wrote bool, took time.Duration) {
 	for i := range b.outs {
 		c.outcome(&b.outs[i])
 	}
+	for i := range b.also {
+		c.outcome(&b.also[i])
+	}
 }
 
 func (c *counters) outcome(o *outcome) {

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"shunt/gateway/letter"
+	"shunt/gateway/msg"
+	"shunt/gateway/route"
+	"shunt/smpp/coding"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// letters are the long messages of which parts are still to come. Their plan
+// is the first part's.
+type letters = letter.Table[*route.Plan]
+
+// divertPart takes a part of a long message the way of its first part: held,
+// on stable storage and answered, or to the SMSC. It never waits for another
+// part.
+func (g *Gateway) divertPart(s *submission, p pdu.PDU, part *coding.Segment) bool {
+	key := letter.KeyOf(s.bind.Account, s.m, part)
+	v := route.Verdict{Reason: msg.ReasonLongMessage}
+	path := g.letters.Part(key, part.Part.Number, part.Body, s.at, s.at.Add(route.HoldFor), func() letter.Path[*route.Plan] {
+		if v = g.judge(s); !v.Divert {
+			return letter.Path[*route.Plan]{}
+		}
+		return letter.Path[*route.Plan]{Group: g.spool.NewID(), Plan: v.Plan}
+	})
+	if !path.App() {
+		s.bind.Count(v.Reason)
+		return false
+	}
+	first := v.Divert
+	if !first {
+		v = g.policy.Schedule(path.Plan, s.m, s.at)
+		v.Alphabet, _ = route.AlphabetOf(s.m.DataCoding, part.Body, s.bind.State.(*route.Account))
+	}
+	if !v.Divert { // too short a validity, say
+		g.giveUp(key, path.Group)
+		s.bind.Count(v.Reason)
+		return false
+	}
+	m := g.message(s, &v, p)
+	if first {
+		m.ID = path.Group
+		m.WireID = g.wireID(s.bind, m.ID)
+	}
+	m.Group, m.Number, m.Total, m.HoldBy = path.Group, part.Part.Number, part.Part.Total, v.HoldBy
+	g.spoolIt(s.bind, p, m, func() { g.giveUp(key, path.Group) })
+	return true
+}
+
+// giveUp sends a long message the carrier's way: the parts that are held, and
+// those that are to come. A part of it goes there already.
+func (g *Gateway) giveUp(key letter.Key, group msg.ID) {
+	g.letters.Carrier(key, group, time.Now())
+	g.spool.Post(spool.Event{ID: group, Kind: msg.EvHoldDeadline, Reason: msg.ReasonIncomplete}, nil)
+}
+
+// resumePart lets the rest of a long message find its way again after a start.
+func (g *Gateway) resumePart(r *spool.Record) error {
+	m, err := g.spool.Message(r.ID)
+	if err != nil {
+		return err
+	}
+	var sm pdu.SM
+	if err := sm.DecodeMessage(m.PDU); err != nil {
+		return err
+	}
+	part, reason := route.ReadSegment(&sm)
+	if reason != msg.NoReason || part.Form == coding.Whole {
+		return fmt.Errorf("no part of a long message: %s", reason)
+	}
+	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To)
+	g.letters.Resume(letter.KeyOf(r.Account, &sm, &part), part.Part.Number, part.Body, r.ClaimBy,
+		letter.Path[*route.Plan]{Group: r.Group, Plan: plan})
+	return nil
+}
+
+// judgeLetter judges a long message that is complete, as the decision judges
+// any other text.
+func (g *Gateway) judgeLetter(lead msg.ID) (msg.Reason, error) {
+	parts, err := g.spool.Messages(lead)
+	if err != nil {
+		return msg.NoReason, err
+	}
+	a, segments, err := segmentsOf(parts)
+	if err != nil {
+		return msg.ReasonText, nil
+	}
+	return g.policy.Letter(a, segments), nil
+}
+
+// textOf is the text of a spooled message, all its parts, for the app that
+// claimed it.
+func textOf(parts []*spool.Message) (string, error) {
+	a, segments, err := segmentsOf(parts)
+	if err != nil {
+		return "", err
+	}
+	return coding.Join(a, segments)
+}
+
+var errMixed = errors.New("its parts are in different alphabets")
+
+// segmentsOf reads the parts of a message and finds their alphabet. Parts that
+// read the same in ASCII and GSM, which their account says alike, are of the
+// alphabet of the others.
+func segmentsOf(parts []*spool.Message) (a coding.Alphabet, all []coding.Segment, err error) {
+	for i, p := range parts {
+		var m pdu.SM
+		if err := m.DecodeMessage(p.PDU); err != nil {
+			return a, nil, err
+		}
+		s, reason := route.ReadSegment(&m)
+		if reason != msg.NoReason {
+			return a, nil, errors.New(reason.String())
+		}
+		all = append(all, s)
+		b := coding.Alphabet(p.Alphabet)
+		switch {
+		case i == 0 || a == coding.ASCII && b == coding.GSM7 && m.DataCoding == 1:
+			a = b
+		case a != b && !(a == coding.GSM7 && b == coding.ASCII && m.DataCoding == 1):
+			return a, nil, errMixed
+		}
+	}
+	return a, all, nil
+}

@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"shunt/gateway/msg"
+	"shunt/gateway/route"
+	"shunt/gateway/upstream"
+	"shunt/smpp/coding"
+	"shunt/smpp/pdu"
+	"shunt/store/spool"
+)
+
+// multi is a submit_multi of which some destinations are for the app: each is
+// a message of its own, under the one message_id that the answer has room for.
+type multi struct {
+	g    *Gateway
+	bind *upstream.Bind
+	seq  uint32
+	all  pdu.PDU // as it came
+	apps []*spool.Message
+	dest []pdu.Address // of apps
+	errs []error       // of their puts
+	left atomic.Int32  // puts under way
+
+	rest    []byte // the destinations for the SMSC
+	refused []byte // unsuccess_smes of the SMSC's answer
+	id      []byte // message_id for the answer
+	tlvs    pdu.TLVs
+}
+
+// divertMulti decides about every destination of a submit_multi by itself. The
+// SMSC gets what is left of it first, and its answer the rest's message_id, so
+// that a refusal of all takes effect on all; then the spool gets the others.
+func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
+	var m pdu.Multi
+	if m.Decode(p) != nil {
+		b.Count(msg.ReasonUndecodable)
+		return false
+	}
+	t := &multi{g: g, bind: b, seq: p.Seq()}
+	now := time.Now()
+	for d := range m.Dests.All() {
+		sm := m.To(d.Address)
+		reason := msg.ReasonDestination
+		if d.Flag == pdu.DestSME {
+			reason = t.take(&sm, now)
+		}
+		if reason != msg.ReasonDivert {
+			b.Count(reason)
+			t.rest = d.Append(t.rest)
+		}
+	}
+	if len(t.apps) == 0 {
+		return false
+	}
+	t.all = bytes.Clone(p)
+	b.Hold()
+	if len(t.rest) == 0 {
+		t.id = []byte(t.apps[0].WireID)
+		t.put()
+		return true
+	}
+	m.Dests = t.rest
+	if b.Exchange(m.Append(nil, 0), t.answered) != nil { // no room: the SMSC gets it all, when it has
+		go b.Pass(t.all)
+	}
+	return true
+}
+
+// take judges one destination and keeps its message if it is for the app.
+func (t *multi) take(sm *pdu.SM, now time.Time) msg.Reason {
+	n, e, reason := t.g.lookup(sm.Dest)
+	if reason != msg.NoReason {
+		return reason
+	}
+	if s, r := route.ReadSegment(sm); r == msg.NoReason && s.Form != coding.Whole {
+		return msg.ReasonLongMessage // its other parts may have other destinations
+	}
+	s := submission{bind: t.bind, m: sm, to: n, entry: e, at: now}
+	v := t.g.judge(&s)
+	if v.Divert {
+		t.apps = append(t.apps, t.g.message(&s, &v, pdu.AppendSM(nil, pdu.SubmitSM, 0, sm)))
+		t.dest = append(t.dest, sm.Dest)
+	}
+	return v.Reason
+}
+
+// answered takes the SMSC's answer to the rest. What refuses everything is the
+// answer to everything: nothing was taken.
+func (t *multi) answered(resp pdu.PDU, err error) {
+	if err != nil { // neither is known to be taken: the ESME decides
+		t.count(msg.ReasonLinkLost)
+		t.bind.Drop()
+		return
+	}
+	var r pdu.MultiResp
+	if resp.Status() != pdu.ROK || resp.ID() != pdu.SubmitMultiResp || r.Decode(resp) != nil {
+		t.count(msg.ReasonStatus)
+		resp = bytes.Clone(resp)
+		resp.SetSeq(t.seq)
+		t.bind.Answer(resp)
+		return
+	}
+	t.id, t.refused, t.tlvs = bytes.Clone(r.MessageID), bytes.Clone(r.Unsuccess), bytes.Clone(r.TLVs)
+	t.put()
+}
+
+func (t *multi) count(r msg.Reason) {
+	for range t.apps {
+		t.bind.Count(r)
+	}
+}
+
+// put gives the messages for the app to the spool, under the one message_id.
+func (t *multi) put() {
+	t.errs = make([]error, len(t.apps))
+	t.left.Store(int32(len(t.apps)))
+	wireID := string(t.id)
+	if len(t.rest) > 0 { // the SMSC's, which its own receipts may write in another way
+		wireID = t.g.upstreamIDs.InReceipt(wireID)
+	}
+	for i, m := range t.apps {
+		m.WireID = wireID
+		t.g.spool.Put(m, func(err error) {
+			t.errs[i] = err
+			t.g.counted(t.bind, err)
+			if t.left.Add(-1) == 0 {
+				t.finish()
+			}
+		})
+	}
+}
+
+// finish answers for all destinations. What neither the SMSC nor the spool
+// took is among the unsuccess_smes; if that is all, the SMSC gets it all.
+func (t *multi) finish() {
+	failed := 0
+	for i, err := range t.errs {
+		if err == nil {
+			continue
+		}
+		failed++
+		status := pdu.RSYSERR
+		if errors.Is(err, spool.ErrFull) {
+			status = pdu.RMSGQFUL
+		}
+		t.refused = pdu.UnsuccessSME{Address: t.dest[i], Status: status}.Append(t.refused)
+	}
+	if failed == len(t.apps) && len(t.rest) == 0 {
+		go t.bind.Pass(t.all)
+		return
+	}
+	r := pdu.MultiResp{MessageID: t.id, Unsuccess: t.refused, TLVs: t.tlvs}
+	t.bind.Answer(r.Append(nil, pdu.ROK, t.seq))
+}
