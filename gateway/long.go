@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"shunt/gateway/letter"
@@ -87,46 +88,46 @@ func (g *Gateway) judgeLetter(lead msg.ID) (msg.Reason, error) {
 	if err != nil {
 		return msg.NoReason, err
 	}
-	a, segments, err := segmentsOf(parts)
-	if err != nil {
-		return msg.ReasonText, nil
-	}
-	return g.policy.Letter(a, segments), nil
+	return g.policy.Text(textOf(parts)), nil
 }
 
 // textOf is the text of a spooled message, all its parts, for the app that
 // claimed it.
 func textOf(parts []*spool.Message) (string, error) {
-	a, segments, err := segmentsOf(parts)
-	if err != nil {
-		return "", err
-	}
-	return coding.Join(a, segments)
-}
-
-var errMixed = errors.New("its parts are in different alphabets")
-
-// segmentsOf reads the parts of a message and finds their alphabet. Parts that
-// read the same in ASCII and GSM, which their account says alike, are of the
-// alphabet of the others.
-func segmentsOf(parts []*spool.Message) (a coding.Alphabet, all []coding.Segment, err error) {
+	segments := make([]coding.Segment, len(parts))
+	alphabets := make([]coding.Alphabet, len(parts))
+	mixed := false
 	for i, p := range parts {
 		var m pdu.SM
 		if err := m.DecodeMessage(p.PDU); err != nil {
-			return a, nil, err
+			return "", err
 		}
 		s, reason := route.ReadSegment(&m)
 		if reason != msg.NoReason {
-			return a, nil, errors.New(reason.String())
+			return "", errors.New(reason.String())
 		}
-		all = append(all, s)
-		b := coding.Alphabet(p.Alphabet)
-		switch {
-		case i == 0 || a == coding.ASCII && b == coding.GSM7 && m.DataCoding == 1:
-			a = b
-		case a != b && !(a == coding.GSM7 && b == coding.ASCII && m.DataCoding == 1):
-			return a, nil, errMixed
-		}
+		segments[i], alphabets[i] = s, coding.Alphabet(p.Alphabet)
+		mixed = mixed || alphabets[i] != alphabets[0]
 	}
-	return a, all, nil
+	if !mixed {
+		return coding.Join(alphabets[0], segments)
+	}
+	return joinMixed(alphabets, segments)
+}
+
+// joinMixed reads parts of which each has an alphabet of its own, as some
+// ESMEs choose them: no character can then be cut in two.
+func joinMixed(alphabets []coding.Alphabet, parts []coding.Segment) (string, error) {
+	var text strings.Builder
+	for i, p := range parts {
+		if int(p.Part.Number) != i+1 || int(p.Part.Total) != len(parts) {
+			return "", fmt.Errorf("part %d of %d is missing", i+1, p.Part.Total)
+		}
+		t, err := p.Text(alphabets[i])
+		if err != nil {
+			return "", fmt.Errorf("part %d of %d: %w", i+1, len(parts), err)
+		}
+		text.WriteString(t)
+	}
+	return text.String(), nil
 }

@@ -103,7 +103,7 @@ func forward(r msg.Reason) Verdict { return Verdict{Reason: r} }
 
 // Decide judges a submit_sm or data_sm for n, of which the index says e. now is
 // the time of the submission. Of a part of a long message the text does not
-// count: Letter judges it when all parts are there.
+// count: Text judges it when all parts are there.
 func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.Entry, now time.Time) Verdict {
 	switch {
 	case mode == Off:
@@ -130,7 +130,7 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 		return forward(msg.ReasonDataCoding)
 	}
 	if segment.Form == coding.Whole {
-		if r := p.Letter(alphabet, []coding.Segment{segment}); r != msg.NoReason {
+		if r := p.Text(segment.Text(alphabet)); r != msg.NoReason {
 			return forward(r)
 		}
 	}
@@ -142,9 +142,8 @@ func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.
 	return v
 }
 
-// Letter judges the text of all parts of a message.
-func (p *Policy) Letter(a coding.Alphabet, parts []coding.Segment) msg.Reason {
-	text, err := coding.Join(a, parts)
+// Text judges the whole text of a message, or why it cannot be read.
+func (p *Policy) Text(text string, err error) msg.Reason {
 	switch {
 	case err != nil || text == "":
 		return msg.ReasonText

@@ -56,7 +56,8 @@ type ESMELine struct {
 	Body       string     `json:"body,omitempty"`
 	BodyBlank  string     `json:"body_blank,omitempty"`
 	UserData   string     `json:"user_data,omitempty"`
-	Text       string     `json:"text,omitempty"` // SHA-256 of the text in UTF-8
+	Text       string     `json:"text,omitempty"`   // SHA-256 of the text in UTF-8
+	Letter     string     `json:"letter,omitempty"` // of a part of a long message: that of the whole text
 	Asked      bool       `json:"asked,omitempty"`
 	Submitted  *time.Time `json:"submitted,omitempty"`
 	Responded  *time.Time `json:"responded,omitempty"` // absent: unanswered, its fate is not known

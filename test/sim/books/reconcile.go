@@ -74,7 +74,8 @@ type entry struct {
 
 type claim struct {
 	*HandsetLine
-	used bool
+	used   bool
+	letter string // the long message whose parts it is the outcome of
 }
 
 // outcomes are what became of one message.
@@ -171,6 +172,15 @@ func (l *ledger) find(m *ESMELine) (o outcomes) {
 			o.forwarded = append(o.forwarded, e)
 		}
 	}
+	if m.Letter != "" { // one claim is the outcome of all parts
+		for _, c := range l.byText[m.Dest+" "+m.Letter] {
+			if key := m.SystemID + " " + m.Letter; !c.used || c.letter == key {
+				c.used, c.letter = true, key
+				o.claims = append(o.claims, c)
+			}
+		}
+		return o
+	}
 	taken := map[*claim]bool{}
 	for _, list := range [][]*claim{l.byID[m.MessageID], l.byText[m.Dest+" "+m.Text]} {
 		for _, c := range list {
@@ -236,7 +246,7 @@ func (l *ledger) unaltered(m *ESMELine, o *outcomes) {
 	}
 	for _, c := range o.claims {
 		switch {
-		case c.Text != m.Text:
+		case c.Text != m.Text && c.Text != m.Letter:
 			l.fault(Altered, m, "the claim was answered with another text")
 		case c.Number != m.Dest:
 			l.fault(Altered, m, "claimed by a device of another number")

@@ -17,6 +17,7 @@ type submit struct {
 	seq   int
 	kind  string
 	text  string // in UTF-8; of a part of a long message the part
+	whole string // of such a part, the whole text
 	sm    pdu.SM
 	asked bool
 }
@@ -154,7 +155,7 @@ func (g *generator) next() (submit, error) {
 	ref := g.tag + "-" + strings.ToUpper(strconv.FormatInt(int64(g.seq)+46656, 36))
 	dest, from := pick(g, g.numbers), pick(g, g.from)
 	asked := g.rng.Float64() < g.receipts
-	texts := []string{g.fill(pick(g, corpora[kind]), ref)}
+	texts, whole := []string{g.fill(pick(g, corpora[kind]), ref)}, ""
 	switch kind {
 	case "payload":
 		for len(texts[0]) < 300 {
@@ -164,9 +165,10 @@ func (g *generator) next() (submit, error) {
 		for i := range 1 + g.rng.IntN(2) {
 			texts[0] += g.fill(pick(g, longTexts), ref+strconv.Itoa(i))
 		}
-		texts = split(texts[0])
-	}
-	if kind == "long" {
+		whole = texts[0]
+		if texts = split(whole); len(texts) == 1 {
+			whole = ""
+		}
 		g.long++
 	}
 	for i, text := range texts {
@@ -177,7 +179,7 @@ func (g *generator) next() (submit, error) {
 		if err := g.body(&sm, kind, text, i, len(texts)); err != nil {
 			return submit{}, fmt.Errorf("message %d (%s): %w", g.seq, kind, err)
 		}
-		g.pending = append(g.pending, submit{seq: g.seq, kind: kind, text: text, sm: sm, asked: asked})
+		g.pending = append(g.pending, submit{seq: g.seq, kind: kind, text: text, whole: whole, sm: sm, asked: asked})
 		if i < len(texts)-1 {
 			g.seq++
 		}

@@ -49,6 +49,9 @@ func (t *tracker) sent(s *submit, body []byte, sm *pdu.SM, systemID string) *boo
 	}
 	if t.keep {
 		l.Body, l.BodyBlank, l.UserData, l.Text = books.Sum(body), books.SumBlank(sm), books.Sum(payload), books.Sum([]byte(s.text))
+		if s.whole != "" {
+			l.Letter = books.Sum([]byte(s.whole))
+		}
 	}
 	t.mu.Lock()
 	t.sum.Submitted++
