@@ -55,6 +55,9 @@ func (a *app) printTrace(t *noc.Trace) error {
 		row(w, "to", t.Number)
 		row(w, "from", fmt.Sprintf("%s, of ESME %s", t.From, t.Account.SystemID))
 		row(w, "app", t.App)
+		if t.Letter != "" {
+			row(w, "part", fmt.Sprintf("%d of %d, for the app one message: %s", t.Part, t.Parts, t.Letter))
+		}
 		row(w, "state", fmt.Sprintf("%s since %s", t.State, stamp(t.Since)))
 		row(w, "received", stamp(t.ReceivedAt))
 		row(w, "claim by", stamp(t.ClaimBy))

@@ -207,6 +207,12 @@ type Trace struct {
 	Account msg.Account `json:"account"`
 	App     string      `json:"app"`
 
+	// Of a part of a long message: the id of the part that is pushed, and which
+	// of how many this one is.
+	Letter string `json:"letter,omitempty"`
+	Part   int    `json:"part,omitempty"`
+	Parts  int    `json:"parts,omitempty"`
+
 	State      msg.State `json:"state"`
 	Since      time.Time `json:"since"`
 	ReceivedAt time.Time `json:"received_at"`

@@ -70,6 +70,9 @@ func traceOf(r *spool.Record, steps []spool.Step, clear bool) Trace {
 		Peer: r.Peer, SMSID: r.SMSID, SMSErr: r.SMSErr, ReceiptDue: r.ReceiptDue,
 		Steps: make([]Step, 0, len(steps)),
 	}
+	if r.Part() {
+		t.Letter, t.Part, t.Parts = r.Group.String(), int(r.Number), int(r.Total)
+	}
 	if !t.ClaimBy.IsZero() {
 		t.ClaimBy = t.ClaimBy.UTC()
 	}
