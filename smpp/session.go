@@ -110,9 +110,10 @@ type call struct {
 func NewSession(conn net.Conn, cfg Config) *Session {
 	cfg = cfg.withDefaults()
 	s := &Session{
-		cfg: cfg, conn: conn, win: newWindow(cfg.Window),
+		cfg: cfg, conn: conn,
 		in: make([]byte, firstBuffer), start: time.Now(), done: make(chan struct{}),
 	}
+	s.win.init(cfg.Window)
 	s.out.init(conn, cfg.WriteStall, &s.Stats.PDUsOut)
 	go s.write()
 	return s
@@ -430,6 +431,11 @@ func (s *Session) handle(h Handler, p pdu.PDU) {
 func (s *Session) handleResponse(h Handler, p pdu.PDU) {
 	seq := p.Seq()
 	orig, own, ok := s.win.release(seq)
+	if !ok {
+		s.out.mu.Lock()
+		orig, own, ok = s.win.release(seq)
+		s.out.mu.Unlock()
+	}
 	switch {
 	case ok && !own:
 		p.SetSeq(orig)

@@ -18,8 +18,9 @@ func TestWindowModel(t *testing.T) {
 		own  bool
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		limit := rapid.IntRange(1, 20).Draw(t, "limit")
-		w := newWindow(limit)
+		limit := rapid.OneOf(rapid.IntRange(1, 20), rapid.IntRange(30, 300)).Draw(t, "limit")
+		var w window
+		w.init(limit)
 		w.last = rapid.OneOf(rapid.Just(uint32(0)), rapid.Uint32Range(pdu.MaxSequence-30, pdu.MaxSequence)).Draw(t, "last")
 		model := map[uint32]request{}
 		var order []uint32 // as they were sent
@@ -38,11 +39,16 @@ func TestWindowModel(t *testing.T) {
 				if len(model) == limit {
 					t.Skip("full")
 				}
-				r := request{rapid.Uint32().Draw(t, "orig"), rapid.Bool().Draw(t, "own")}
-				seq := w.reserve(r.orig, r.own)
-				next(seq)
-				model[seq] = r
-				order = append(order, seq)
+				for range rapid.IntRange(1, 60).Draw(t, "n") { // the ring grows
+					if len(model) == limit {
+						break
+					}
+					r := request{rapid.Uint32().Draw(t, "orig"), rapid.Bool().Draw(t, "own")}
+					seq := w.reserve(r.orig, r.own)
+					next(seq)
+					model[seq] = r
+					order = append(order, seq)
+				}
 			},
 			"skip": func(t *rapid.T) { next(w.skip()) },
 			"release": func(t *rapid.T) {
@@ -59,7 +65,7 @@ func TestWindowModel(t *testing.T) {
 				delete(model, seq)
 			},
 			"release unknown": func(t *rapid.T) {
-				seq := rapid.OneOf(rapid.Uint32(), rapid.Just(uint32(0)), rapid.Just(given|1<<31), rapid.Just(given+uint32(w.mask)+1)).Draw(t, "seq")
+				seq := rapid.OneOf(rapid.Uint32(), rapid.Just(uint32(0)), rapid.Just(given|1<<31), rapid.Just(given+uint32(len(*w.ring.Load())))).Draw(t, "seq")
 				if _, known := model[seq]; known {
 					t.Skip("known")
 				}
@@ -90,8 +96,9 @@ func TestWindowModel(t *testing.T) {
 					t.Fatalf("inUse = %d, full %v, want %d of %d", w.inUse(), w.full(), len(model), limit)
 				}
 				held := 0
-				for i := range w.slots {
-					if w.slots[i].Load() != 0 {
+				ring := *w.ring.Load()
+				for i := range ring {
+					if ring[i].Load() != 0 {
 						held++
 					}
 				}
@@ -106,13 +113,14 @@ func TestWindowModel(t *testing.T) {
 // The limit is the configured one, whatever the ring's size.
 func TestWindowLimit(t *testing.T) {
 	for _, c := range []struct{ limit, want, ring int }{{-1, 1, 1}, {0, 1, 1}, {1, 1, 1}, {2, 2, 2}, {3, 3, 4}, {100, 100, 128}, {4096, 4096, 4096}, {4097, 4097, 8192}} {
-		w := newWindow(c.limit)
+		var w window
+		w.init(c.limit)
 		n := 0
 		for ; !w.full(); n++ {
 			w.reserve(uint32(n), false)
 		}
-		if n != c.want || len(w.slots) != c.ring {
-			t.Errorf("window of %d: %d requests in a ring of %d, want %d in %d", c.limit, n, len(w.slots), c.want, c.ring)
+		if ring := len(*w.ring.Load()); n != c.want || ring != c.ring {
+			t.Errorf("window of %d: %d requests in a ring of %d, want %d in %d", c.limit, n, ring, c.want, c.ring)
 		}
 	}
 }
@@ -121,7 +129,8 @@ func TestWindowLimit(t *testing.T) {
 // detector watches.
 func TestWindowRace(t *testing.T) {
 	const rounds, size = 200, 256
-	w := newWindow(size)
+	var w window
+	w.init(size)
 	for range rounds {
 		var seqs []uint32
 		for !w.full() {
@@ -144,8 +153,44 @@ func TestWindowRace(t *testing.T) {
 	}
 }
 
+// What a release does not find while the ring grows, it finds under the lock:
+// nothing that was reserved is lost, and nothing is released twice.
+func TestWindowGrowsUnderRelease(t *testing.T) {
+	const requests = 4096
+	for range 50 {
+		var w window
+		w.init(requests)
+		var mu sync.Mutex
+		sent := make(chan uint32, requests)
+		go func() {
+			defer close(sent)
+			for range requests {
+				mu.Lock()
+				seq := w.reserve(7, false)
+				mu.Unlock()
+				sent <- seq
+			}
+		}()
+		for seq := range sent {
+			orig, _, ok := w.release(seq)
+			if !ok {
+				mu.Lock()
+				orig, _, ok = w.release(seq)
+				mu.Unlock()
+			}
+			if !ok || orig != 7 {
+				t.Fatalf("release(%d) = %d, %t under the lock", seq, orig, ok)
+			}
+		}
+		if w.inUse() != 0 {
+			t.Fatalf("%d in use after all were released", w.inUse())
+		}
+	}
+}
+
 func TestWindowNoAllocation(t *testing.T) {
-	w := newWindow(64)
+	var w window
+	w.init(64)
 	if n := testing.AllocsPerRun(1000, func() { w.release(w.reserve(1, false)) }); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
