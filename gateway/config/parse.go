@@ -214,11 +214,8 @@ func dataCoding1(v *value) (coding.Alphabet, error) {
 }
 
 func alphabet(v *value) (coding.Alphabet, error) {
-	if v.kind == unstable.String && v.text == "gsm-packed" {
-		return 0, fmt.Errorf(`"gsm-packed" is %s, want one of "gsm", "latin1", "ascii"`, notAvailable)
-	}
-	i, err := oneOf[uint8]("gsm", "latin1", "ascii")(v)
-	return []coding.Alphabet{coding.GSM7, coding.Latin1, coding.ASCII}[i], err
+	i, err := oneOf[uint8]("gsm", "latin1", "ascii", "gsm-packed", "cp1252")(v)
+	return []coding.Alphabet{coding.GSM7, coding.Latin1, coding.ASCII, coding.GSM7Packed, coding.CP1252}[i], err
 }
 
 func (l *loader) apps(file *section, c *Config) {
