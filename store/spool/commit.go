@@ -166,6 +166,12 @@ func (b *batch) accept(it *item) outcome {
 // were queued before it may have moved the deadline.
 func (b *batch) happen(e *Event, timer bool) outcome {
 	i, err := b.find(e.ID)
+	if err != nil && e.Kind == msg.EvHoldDeadline { // the part that gave its ID could not be put
+		if all := b.members(e.ID); len(all) > 0 {
+			i, err = all[0], nil
+			e.ID = b.drafts[i].rec.ID
+		}
+	}
 	if err != nil {
 		return outcome{err: err}
 	}
