@@ -38,8 +38,9 @@ func policyOf(cfg *config.Config) *route.Policy {
 // accountOf is what the decision needs of a new bind.
 func (g *Gateway) accountOf(b *upstream.Bind) *route.Account {
 	a := g.cfg.Account(b.Account.SystemID)
+	country, _ := msg.CountryOf(a.DefaultCountry)
 	return &route.Account{
-		SystemID: b.Account.SystemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
+		Country: country, SystemID: b.Account.SystemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
 		OptedIn: a.Divert && b.Account.SystemID != "",
 	}
 }
@@ -59,7 +60,7 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 		b.Count(msg.ReasonUndecodable)
 		return false
 	}
-	n, e, reason := g.lookup(addr)
+	n, e, reason := g.lookup(b, addr)
 	if reason != msg.NoReason {
 		b.Count(reason)
 		return false
@@ -68,8 +69,8 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 }
 
 // lookup finds a destination in the index, or why it is not there.
-func (g *Gateway) lookup(addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
-	n, ok := route.Number(addr)
+func (g *Gateway) lookup(b *upstream.Bind, addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
+	n, ok := route.Number(addr, &b.State.(*route.Account).Country)
 	if !ok {
 		return n, e, msg.ReasonDestination
 	}

@@ -163,7 +163,7 @@ func statusOf(err error, failed pdu.Status) pdu.Status {
 // addresses. Those of Shunt's go first, then the SMSC gets it for its own. If
 // nothing of ours is between them it passes untouched.
 func (g *Gateway) cancelAll(b *upstream.Bind, p pdu.PDU, c *pdu.Cancel) bool {
-	n, ok := route.Number(c.Dest)
+	n, ok := route.Number(c.Dest, &b.State.(*route.Account).Country)
 	if !ok {
 		return false
 	}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"shunt/gateway/msg"
 )
 
 // A check says what is wrong with a string and what is allowed.
@@ -81,6 +83,9 @@ func prefix(s string) error {
 func country(s string) error {
 	if len(s) != 2 || s[0] < 'A' || s[0] > 'Z' || s[1] < 'A' || s[1] > 'Z' {
 		return fmt.Errorf(`%s is no country, want two capital letters such as "GB"`, quote(s))
+	}
+	if _, ok := msg.CountryOf(s); !ok {
+		return fmt.Errorf("%s is no country whose national numbers are known, write its numbers internationally", quote(s))
 	}
 	return nil
 }

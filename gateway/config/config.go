@@ -90,6 +90,7 @@ type Account struct {
 	Divert          bool            // it has opted in to diversion
 	DefaultAlphabet coding.Alphabet // what its data_coding 0 means
 	LocalAddr       netip.Addr      // the source address of its upstream binds; the zero Addr: the SMSC's
+	DefaultCountry  string          // of its national numbers, two capital letters; "": they stay with the carrier
 	DataCoding1     coding.Alphabet // what its data_coding 1 means; Unsupported: only what reads the same both ways
 }
 

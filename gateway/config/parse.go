@@ -185,10 +185,10 @@ func (l *loader) accounts(file *section, c *Config) {
 			DefaultAlphabet: get(s, "default_alphabet", coding.GSM7, alphabet),
 			LocalAddr:       get(s, "local_addr", netip.Addr{}, localAddr),
 			DataCoding1:     get(s, "data_coding_1", coding.Unsupported, dataCoding1),
+			DefaultCountry:  get(s, "default_country", "", str(country)),
 		}
 		seen.check(s, "system_id", a.SystemID)
 		s.refuse("password_file", "allow", "window", "rate", "max_binds")
-		ignore(s, "default_country", str(country))
 		s.close()
 		c.Accounts = append(c.Accounts, a)
 	}

@@ -65,6 +65,7 @@ type Plan struct {
 type Account struct {
 	SystemID string
 	OptedIn  bool
+	Country  msg.Country     // of its national numbers
 	Alphabet coding.Alphabet // what data_coding 0 means here
 	IA5      coding.Alphabet // what data_coding 1 means here; Unsupported: see alphabetOf
 }
@@ -78,24 +79,6 @@ type Verdict struct {
 	ClaimBy  time.Time
 	Expires  time.Time
 	HoldBy   time.Time // until then a part waits for the rest of its long message
-}
-
-// Number reads a destination as E.164: international type of number, or
-// unknown with or without "+" or "00", in the ISDN or an unknown plan (SMPP
-// v3.4 §5.2.5, §5.2.6). Short codes, alphanumeric and national addresses are
-// none.
-func Number(a pdu.Address) (msg.Number, bool) {
-	if a.TON > pdu.TONInternational || a.NPI > pdu.NPIISDN {
-		return 0, false
-	}
-	d := a.Addr
-	switch {
-	case len(d) > 0 && d[0] == '+':
-		d = d[1:]
-	case len(d) > 2 && d[0] == '0' && d[1] == '0':
-		d = d[2:]
-	}
-	return msg.NumberOfDigits(d)
 }
 
 // forward is the verdict for the carrier.

@@ -160,9 +160,44 @@ func TestNumber(t *testing.T) {
 		{0xFF, 1, "447700900042", 0},
 		{1, 0xFF, "447700900042", 0},
 	} {
-		got, ok := Number(pdu.Address{TON: c.ton, NPI: c.npi, Addr: []byte(c.addr)})
+		got, ok := Number(pdu.Address{TON: c.ton, NPI: c.npi, Addr: []byte(c.addr)}, &msg.Country{})
 		if ok != (c.want != 0) || ok && got != c.want {
 			t.Errorf("Number(%d, %d, %q) = %d, %t; want %d, %t", c.ton, c.npi, c.addr, got, ok, c.want, c.want != 0)
+		}
+	}
+}
+
+// TestNumberOfACountry: of an account whose country is known, national numbers
+// are one record with the international forms.
+func TestNumberOfACountry(t *testing.T) {
+	gb, _ := msg.CountryOf("GB")
+	us, _ := msg.CountryOf("US")
+	for _, c := range []struct {
+		country  msg.Country
+		ton, npi byte
+		addr     string
+		want     msg.Number
+	}{
+		{gb, 1, 1, "447700900042", subscriber},
+		{gb, 0, 1, "+447700900042", subscriber},
+		{gb, 0, 1, "00447700900042", subscriber},
+		{gb, 2, 1, "07700900042", subscriber},
+		{gb, 2, 0, "7700900042", subscriber},
+		{gb, 0, 1, "07700900042", subscriber},
+		{gb, 2, 1, "+447700900042", subscriber},
+		{gb, 0, 1, "7700900042", 7700900042},   // international, of another country
+		{gb, 1, 1, "07700900042", 0},           // says international, and is not
+		{gb, 2, 1, "447700900042", 0},          // says national, and is not
+		{gb, 2, 1, "077009000421", 0},          // too long
+		{gb, 3, 1, "07700900042", 0},           // network specific
+		{us, 2, 1, "12015550123", 12015550123}, // with the prefix 1
+		{us, 2, 1, "2015550123", 12015550123},
+		{us, 0, 1, "12015550123", 12015550123}, // the same either way
+		{us, 0, 1, "2015550123", 2015550123},   // international: 1 is no national prefix here, but a country code
+	} {
+		got, ok := Number(pdu.Address{TON: c.ton, NPI: c.npi, Addr: []byte(c.addr)}, &c.country)
+		if ok != (c.want != 0) || ok && got != c.want {
+			t.Errorf("Number(%d, %d, %q) in %d = %d, %t; want %d", c.ton, c.npi, c.addr, c.country.Code, got, ok, c.want)
 		}
 	}
 }
@@ -360,7 +395,7 @@ func TestMissAllocatesNothing(t *testing.T) {
 		if !ok {
 			return
 		}
-		if n, ok := Number(a); ok && !index[n].Registered() {
+		if n, ok := Number(a, &msg.Country{}); ok && !index[n].Registered() {
 			misses++
 		}
 	}); n != 0 {
@@ -394,7 +429,7 @@ func FuzzDecide(f *testing.F) {
 			return
 		}
 		if a, ok := pdu.Destination(b); ok {
-			Number(a)
+			Number(a, &msg.Country{})
 		}
 		var m pdu.SM
 		if m.Decode(b) != nil {

@@ -1,0 +1,41 @@
+package msg
+
+// Country says how national numbers are written somewhere. The zero Country
+// has none.
+type Country struct {
+	Code    uint16 // ITU-T E.164 country code
+	Trunk   string // national prefix, digits
+	Lengths uint32 // bit n: a number may have n digits without code and prefix
+}
+
+// CountryOf finds a country by its two letters (ISO 3166-1).
+func CountryOf(region string) (Country, bool) {
+	c, ok := countries[region]
+	return c, ok
+}
+
+// Prefixed tells whether d begins with the national prefix and cannot be an
+// international number: only "0" begins no country code.
+func (c *Country) Prefixed(d []byte) bool {
+	return c.Trunk != "" && c.Trunk[0] == '0' && len(d) > len(c.Trunk) && string(d[:len(c.Trunk)]) == c.Trunk
+}
+
+// National reads a national number, with or without its prefix. It does not
+// allocate: the decision calls it.
+func (c *Country) National(d []byte) (Number, bool) {
+	if n := len(c.Trunk); n > 0 && len(d) > n && string(d[:n]) == c.Trunk && c.fits(len(d)-n) {
+		d = d[n:]
+	} else if !c.fits(len(d)) {
+		return 0, false
+	}
+	n := Number(c.Code)
+	for _, x := range d {
+		if x < '0' || x > '9' {
+			return 0, false
+		}
+		n = n*10 + Number(x-'0')
+	}
+	return n, n >= MinNumber && n <= MaxNumber
+}
+
+func (c *Country) fits(digits int) bool { return digits < 32 && c.Lengths>>digits&1 == 1 }
