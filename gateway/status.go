@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"shunt/gateway/dispatch"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/gateway/route"
@@ -69,10 +70,24 @@ func (c *control) Status() noc.Status {
 		}
 		s.Binds.Upstream++
 	}
+	for _, l := range g.dispatcher.Lanes() {
+		s.Push = append(s.Push, pushLane(&l))
+	}
 	if g.own != nil {
 		s.Own = append(s.Own, ownBind(g.own.State()))
 	}
 	return s
+}
+
+func pushLane(l *dispatch.Lane) noc.PushLane {
+	p := noc.PushLane{
+		App: l.App, Provider: l.Platform.String(), Breaker: l.Breaker.State.String(),
+		Until: l.Breaker.Until, Reason: l.Breaker.Reason, Trips: l.Breaker.Trips,
+	}
+	if l.Sandbox {
+		p.Provider += "-sandbox"
+	}
+	return p
 }
 
 // ownBind says how much of a pool is up; the last error only while not all is.

@@ -72,6 +72,7 @@ type Result struct {
 	Outcome    Outcome
 	Reason     string        // the provider's code or one of ours; at most MaxReason octets, never a token
 	RetryAfter time.Duration // how long the provider asked to be left alone; 0 = it did not say
+	TokenBusy  bool          // with Busy: for this token alone
 	DeadSince  time.Time     // with TokenDead: dead only if the token was registered before this; zero = dead now
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shunt/gateway/noc"
+	"shunt/push"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -54,6 +55,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 			}
 			row(w, label(i, "own binds"), text)
 		}
+		for i := range st.Push {
+			row(w, label(i, "push"), pushLine(&st.Push[i]))
+		}
 		c := &st.Counters
 		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
 		row(w, "reasons", counts(c.Reasons))
@@ -72,6 +76,17 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 			row(w, "spool error", fmt.Sprintf("%s ago: %v", age(now, s.LastErrorAt), s.LastError))
 		}
 	})
+}
+
+func pushLine(l *noc.PushLane) string {
+	text := fmt.Sprintf("%s by %s: breaker %s", l.App, l.Provider, l.Breaker)
+	if l.Breaker != push.BreakerClosed.String() {
+		text += fmt.Sprintf(" until %s", stamp(l.Until))
+	}
+	if l.Trips > 0 {
+		text += fmt.Sprintf(", opened %d times, last failure %s", l.Trips, l.Reason)
+	}
+	return text
 }
 
 func registryLine(st *noc.Status) string {

@@ -88,14 +88,16 @@ func New(o Options) *Dispatcher {
 		if a.Workers == 0 {
 			a.Workers = 256
 		}
-		d.apps[a.ID] = &lane{app: a, jobs: newQueue[spool.Record]()}
+		d.apps[a.ID] = newLane(a)
 	}
 	return d
 }
 
-// Available tells whether messages for that app can be pushed at all.
+// Available tells whether messages for that app can be pushed at all: its lane
+// is there, not all its breakers are open, and there is a bind to fall back on.
 func (d *Dispatcher) Available(app string) bool {
-	return d.o.Carrier != nil && d.o.Carrier.Ready() && d.apps[app] != nil
+	l := d.apps[app]
+	return l != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && l.ready(d.o.Now())
 }
 
 // Queued are the messages that wait for a push, and for a fallback.

@@ -11,12 +11,6 @@ import (
 	"shunt/store/spool"
 )
 
-// lane is an app's queue of messages to be pushed and its workers.
-type lane struct {
-	app  App
-	jobs *queue[spool.Record]
-}
-
 func (d *Dispatcher) push(r spool.Record) {
 	if l := d.apps[r.App]; l != nil {
 		l.jobs.add(r)
@@ -114,7 +108,10 @@ func (d *Dispatcher) send(stop context.Context, l *lane, r *spool.Record, dev re
 	n := push.Notification{ID: r.ID.String(), From: r.From, Token: dev.Token, Sandbox: dev.Sandbox, Expires: r.ClaimBy}
 	var res push.Result
 	for range 2 {
-		res = l.app.Senders[dev.Platform].Send(ctx, n)
+		var sent bool
+		if res, sent = d.try(ctx, l, dev, n); !sent {
+			break
+		}
 		d.Counters.Pushes[int(res.Outcome)%numOutcomes].Add(1)
 		if res.Outcome != push.Unknown || stop.Err() != nil || !d.o.Now().Add(time.Second).Before(r.ClaimBy) {
 			break

@@ -231,6 +231,7 @@ func TestClaimInTheQueue(t *testing.T) {
 		}
 		synctest.Wait()
 		late := b.put(b.message())
+		synctest.Wait() // the observer comes after the answer
 		if pushes, _ := b.d.Queued(); pushes != 1 {
 			t.Errorf("%d messages wait for a push, want 1", pushes)
 		}

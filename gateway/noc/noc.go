@@ -55,6 +55,7 @@ type Status struct {
 	API    []string   `json:"api"`    // addresses that apps use
 	Binds  BindCounts `json:"binds"`
 	Own    []OwnBind  `json:"own"`
+	Push   []PushLane `json:"push"`
 
 	Spool    spool.Stats `json:"spool"`
 	Counters Counters    `json:"counters"`
@@ -75,6 +76,16 @@ type OwnBind struct {
 	State     string `json:"state"`
 	LastError string `json:"last_error,omitempty"`
 	Window    int    `json:"window"` // requests without an answer
+}
+
+// PushLane is one provider of an app.
+type PushLane struct {
+	App      string    `json:"app"`
+	Provider string    `json:"provider"` // apns, fcm, and apns-sandbox, fcm-sandbox once their breaker opened
+	Breaker  string    `json:"breaker"`  // closed, open or half-open
+	Until    time.Time `json:"until,omitzero"`
+	Reason   string    `json:"reason,omitempty"` // of the last failure
+	Trips    uint64    `json:"trips"`            // how often the breaker opened
 }
 
 // Counters count since the start of the process.

@@ -167,7 +167,7 @@ func TestOutcomes(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	s := start(t, simapns.Options{}, Options{})
 	s.update(t, map[string]any{"rules": []provider.Rule{{Token: "*", Status: 429, Reason: "TooManyRequests", RetryAfter: 7}}})
-	want := push.Result{Outcome: push.Busy, Reason: "TooManyRequests", RetryAfter: 7 * time.Second}
+	want := push.Result{Outcome: push.Busy, Reason: "TooManyRequests", RetryAfter: 7 * time.Second, TokenBusy: true}
 	if got := s.sender.Send(t.Context(), note("cafe")); got != want {
 		t.Errorf("Send: got %+v, want %+v", got, want)
 	}

@@ -42,6 +42,7 @@ func outcome(x *exchange, resp *apns2.Response) push.Result {
 		return r
 	}
 	r.Outcome = ofStatus(x.status, reason)
+	r.TokenBusy = reason == apns2.ReasonTooManyRequests // to one device, says Apple
 	return r
 }
 
