@@ -59,10 +59,10 @@ func (g *Gateway) manage(b *upstream.Bind, p pdu.PDU) bool {
 		b.Answer(pdu.AppendHeader(nil, p.ID().Response(), pdu.RTHROTTLED, p.Seq()))
 		return true
 	}
-	p = bytes.Clone(p)
-	go func() { // the spool may have to read its disk
+	p, wireID := bytes.Clone(p), string(id) // neither is the reader's any more
+	go func() {                             // the spool may have to read its disk
 		defer func() { <-g.lookups }()
-		r, ok := g.ours(b, string(id))
+		r, ok := g.ours(b, wireID)
 		if !ok {
 			b.Pass(p)
 			return

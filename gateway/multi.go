@@ -84,7 +84,9 @@ func (t *multi) take(sm *pdu.SM, now time.Time) msg.Reason {
 	v := t.g.judge(&s)
 	if v.Divert {
 		t.apps = append(t.apps, t.g.message(&s, &v, pdu.AppendSM(nil, pdu.SubmitSM, 0, sm)))
-		t.dest = append(t.dest, sm.Dest)
+		dest := sm.Dest
+		dest.Addr = bytes.Clone(dest.Addr)
+		t.dest = append(t.dest, dest)
 	}
 	return v.Reason
 }

@@ -51,7 +51,13 @@ divert_from = ["*"]
 socket = %q
 `
 
-func startGateway(dir string, o options, sinkAddr string) (*gateway, error) {
+// startGateway starts the gateway in a folder of its own under dir, with that
+// many registered numbers.
+func startGateway(dir, shunt string, registered int, sinkAddr string) (*gateway, error) {
+	dir, err := os.MkdirTemp(dir, "gateway-")
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -65,7 +71,7 @@ func startGateway(dir string, o options, sinkAddr string) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{addr: addr, cmd: exec.Command(o.shunt, "run", "-c", conf)}
+	g := &gateway{addr: addr, cmd: exec.Command(shunt, "run", "-c", conf)}
 	log, err := os.Create(filepath.Join(dir, "shunt.log"))
 	if err != nil {
 		return nil, err
@@ -75,7 +81,7 @@ func startGateway(dir string, o options, sinkAddr string) (*gateway, error) {
 	if err := g.cmd.Start(); err != nil {
 		return nil, err
 	}
-	if err := g.provision(socket, o.registered); err != nil {
+	if err := g.provision(socket, registered); err != nil {
 		g.stop()
 		b, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("%w\n%s", err, b)
@@ -128,6 +134,20 @@ func (g *gateway) cpu() time.Duration {
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+}
+
+// anon is the memory that the gateway has for itself, RssAnon, in megabytes.
+func (g *gateway) anon() (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), "RssAnon:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		return 0, fmt.Errorf("RssAnon: %w", err)
+	}
+	return kib / 1024, nil
 }
 
 func (g *gateway) stop() {

@@ -1,7 +1,8 @@
 // Command bench measures the gateway against the same client and the same sink
-// without it, interleaved in one run, each in a process of its own:
+// without it, and against other relays, interleaved in one run, each in a
+// process of its own:
 //
-//	go run ./test/bench -shunt build/shunt -conns 8 -window 100
+//	go run ./test/bench -shunt build/shunt -parts relay -cases 8x100 -rounds 7
 //
 // Direct, the client talks to the sink. Through the gateway, a million numbers
 // are registered and every message is for one that is not, so that each costs
@@ -28,20 +29,23 @@ type options struct {
 	rounds     int
 	duration   time.Duration
 	registered int
+	parts      string
 	jsonOut    bool
 }
 
 func main() {
 	var o options
-	role := flag.String("role", "", "what this process is: sink or client; empty: the whole run")
+	role := flag.String("role", "", "what this process is: sink, client, pace, kannel or gosmpp; empty: the whole run")
+	upstreamAddr := flag.String("upstream", "", "gosmpp: the sink's address")
 	addr := flag.String("addr", "", "sink: where to listen; client: where to connect")
 	conns := flag.Int("conns", 8, "client: connections")
 	window := flag.Int("window", 100, "client: outstanding submit_sms a connection")
 	flag.StringVar(&o.shunt, "shunt", "build/shunt", "the gateway's binary")
-	flag.StringVar(&o.cases, "cases", "8x100", "connections x window, separated by commas")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds of direct and relayed, in turn")
-	flag.DurationVar(&o.duration, "duration", 3*time.Second, "of one measurement")
+	flag.StringVar(&o.cases, "cases", "8x1,8x10,8x100,8x1000,200x10", "relay: connections x window, separated by commas")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of every two things that are compared, in turn; an odd number")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.IntVar(&o.registered, "registered", 1_000_000, "numbers in the registry")
+	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle", "what to measure")
 	flag.BoolVar(&o.jsonOut, "json", false, "print the figures as JSON")
 	flag.Parse()
 	var err error
@@ -50,10 +54,16 @@ func main() {
 		err = sink(*addr)
 	case "client":
 		err = client(*addr, *conns, *window, o.duration)
+	case "pace":
+		err = pace(*addr, *conns, o.duration)
+	case "gosmpp":
+		err = goSMPPRelay(*addr, *upstreamAddr)
+	case "kannel":
+		err = kannelPeer(*addr, *conns, *window, o.duration)
 	case "":
 		err = run(o)
 	default:
-		err = fmt.Errorf("role %q: want sink, client or nothing", *role)
+		err = fmt.Errorf("role %q: want sink, client, pace, kannel, gosmpp or nothing", *role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -76,87 +86,50 @@ func run(o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	sinkAddr, stopSink, err := startSink(dir)
+	raiseFiles()
+	sinkAddr, stopSink, err := startRole(dir, "sink")
 	if err != nil {
 		return err
 	}
 	defer stopSink()
-	g, err := startGateway(dir, o, sinkAddr)
-	if err != nil {
-		return err
+	b := &bench{options: o, dir: dir, sink: sinkAddr}
+	var all results
+	for _, p := range []struct {
+		name string
+		run  func(*results) error
+	}{{"relay", b.relay}, {"kannel", b.kannel}, {"latency", b.latency}, {"idle", b.idle}} {
+		if !slices.Contains(strings.Split(o.parts, ","), p.name) {
+			continue
+		}
+		if err := p.run(&all); err != nil { // the others can still say something
+			all.Failed = append(all.Failed, fmt.Sprintf("%s: %v", p.name, err))
+		}
 	}
-	defer g.stop()
-	fmt.Fprintf(os.Stderr, "%d numbers registered; %d rounds of %s, direct and through the gateway in turn\n", o.registered, o.rounds, o.duration)
-	var rows []row
-	for _, c := range strings.Split(o.cases, ",") {
-		conns, window, ok := strings.Cut(c, "x")
-		n, err1 := strconv.Atoi(conns)
-		w, err2 := strconv.Atoi(window)
-		if !ok || err1 != nil || err2 != nil {
-			return fmt.Errorf("case %q: want CONNECTIONSxWINDOW", c)
-		}
-		r, err := measure(o, g, sinkAddr, n, w)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, r)
-	}
-	return report(o, rows)
-}
-
-// row is one case over all rounds.
-type row struct {
-	Case        string    `json:"case"`
-	Direct      []float64 `json:"direct_per_s"`
-	Relayed     []float64 `json:"relayed_per_s"`
-	Share       []float64 `json:"share"`
-	GatewayCPU  []float64 `json:"gateway_cpu_us_per_message"`
-	MedianShare float64   `json:"median_share"`
-}
-
-func measure(o options, g *gateway, sinkAddr string, conns, window int) (row, error) {
-	r := row{Case: fmt.Sprintf("%dx%d", conns, window)}
-	for i := range o.rounds + 1 {
-		d, err := runClient(sinkAddr, conns, window, o.duration)
-		if err != nil {
-			return r, fmt.Errorf("direct: %w", err)
-		}
-		before := g.cpu()
-		f, err := runClient(g.addr, conns, window, o.duration)
-		if err != nil {
-			return r, fmt.Errorf("through the gateway: %w", err)
-		}
-		cpu := g.cpu() - before
-		if d.Errors+f.Errors > 0 {
-			return r, fmt.Errorf("%d responses were not ESME_ROK", d.Errors+f.Errors)
-		}
-		if i == 0 {
-			continue // warm-up
-		}
-		r.Direct = append(r.Direct, d.rate())
-		r.Relayed = append(r.Relayed, f.rate())
-		r.Share = append(r.Share, f.rate()/d.rate())
-		r.GatewayCPU = append(r.GatewayCPU, float64(cpu.Microseconds())/float64(f.Messages))
-	}
-	r.MedianShare = median(r.Share)
-	return r, nil
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return s[len(s)/2]
-}
-
-func report(o options, rows []row) error {
 	if o.jsonOut {
-		return json.NewEncoder(os.Stdout).Encode(rows)
+		err = json.NewEncoder(os.Stdout).Encode(all)
+	} else {
+		all.print(os.Stdout)
 	}
-	fmt.Printf("%-10s %14s %14s %22s %16s\n", "conns×win", "direct/s", "gateway/s", "share (min med max)", "gateway µs/msg")
-	for _, r := range rows {
-		fmt.Printf("%-10s %14.0f %14.0f %6.1f %% %5.1f %% %5.1f %% %16.2f\n", r.Case, median(r.Direct), median(r.Relayed),
-			100*slices.Min(r.Share), 100*r.MedianShare, 100*slices.Max(r.Share), median(r.GatewayCPU))
+	if err == nil && len(all.Failed) > 0 {
+		err = fmt.Errorf("not measured: %s", strings.Join(all.Failed, "; "))
 	}
-	return nil
+	return err
+}
+
+// bench is one run.
+type bench struct {
+	options
+	dir, sink string
+}
+
+// raiseFiles allows as many open files as the system does: a thousand binds
+// have two thousand sockets.
+func raiseFiles() {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
+		l.Cur = l.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
 }
 
 // runClient runs a client in a process of its own.
@@ -174,13 +147,14 @@ func runClient(addr string, conns, window int, d time.Duration) (f figures, err 
 	return f, json.Unmarshal(out, &f)
 }
 
-func startSink(dir string) (addr string, stop func(), err error) {
+// startRole starts this program in a role that writes its address to a file.
+func startRole(dir, role string, args ...string) (addr string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, err
 	}
-	file := filepath.Join(dir, "sink.addr")
-	cmd := exec.Command(self, "-role", "sink", "-addr", file)
+	file := filepath.Join(dir, role+".addr")
+	cmd := exec.Command(self, append([]string{"-role", role, "-addr", file}, args...)...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return "", nil, err

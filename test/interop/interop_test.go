@@ -4,9 +4,7 @@ package interop
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,16 +13,18 @@ import (
 	"shunt/test/sim/books"
 )
 
-// message is what esme.js sends, in the words of npm's smpp.
+// message is a submit_sm of the node ESME.
 type message struct {
-	To       string `json:"destination_addr"`
-	Coding   int    `json:"data_coding"`
-	ESMClass int    `json:"esm_class,omitempty"`
-	Text     any    `json:"short_message,omitempty"`
-	Payload  string `json:"message_payload,omitempty"`
-	Vendor   string `json:"vendor_note,omitempty"`
+	to     string
+	coding int
+	body   words  // short_message or message_payload, and more
+	plain  string // the text itself; of a part, its own
+	part   int    // of a long message, from 1
+}
 
-	plain string // the text itself
+// words are what the message says in the words of npm's smpp.
+func (m *message) words() words {
+	return with(basics(m.to), words{"data_coding": m.coding}, m.body)
 }
 
 // Texts in every alphabet; %s makes each unique.
@@ -42,23 +42,26 @@ var texts = []struct {
 
 var isOurs = regexp.MustCompile(`^s[0-9A-HJKMNP-TV-Z]{26}$`)
 
+// longLetter is a text that comes in parts.
+var longLetter = []string{"Part 1 of a long letter [€], ", "part 2 of a long letter."}
+
 func messages() (list []message) {
 	for _, to := range []string{unregistered, claimingAPNs, claimingFCM, offlineAPNs, offlineFCM} {
 		for i, x := range texts {
-			m := message{To: to, Coding: x.coding, plain: fmt.Sprintf(x.text, fmt.Sprintf("%s-%d", to[8:], i))}
+			m := message{to: to, coding: x.coding, plain: fmt.Sprintf(x.text, fmt.Sprintf("%s-%d", to[8:], i))}
 			if x.payload {
 				m.plain += strings.Repeat(x.text[4:], 8)
-				m.Payload, m.Vendor = m.plain, "note 42"
+				m.body = words{"message_payload": m.plain, "vendor_note": "note 42"}
 			} else {
-				m.Text = m.plain
+				m.body = words{"short_message": m.plain}
 			}
 			list = append(list, m)
 		}
 	}
-	// Parts of a long message stay with the carrier, whoever they are for.
-	for part := 1; part <= 2; part++ {
-		list = append(list, message{To: claimingAPNs, Coding: 0, ESMClass: 0x40, Text: map[string]string{
-			"udh": fmt.Sprintf("0500032a02%02x", part), "message": fmt.Sprintf("Part %d of a long letter.", part),
+	for i, text := range longLetter {
+		list = append(list, message{to: claimingAPNs, part: i + 1, plain: text, body: words{
+			"esm_class":     0x40,
+			"short_message": words{"udh": fmt.Sprintf("0500032a%02x%02x", len(longLetter), i+1), "message": text},
 		}})
 	}
 	return list
@@ -71,34 +74,19 @@ func TestForeignPeers(t *testing.T) {
 	s := set(t)
 	wire := capture(t, s)
 	list := messages()
-	b, err := json.Marshal(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(s.dir, "messages.json"), "%s", b)
-	s.esme = run(t, s.dir, "node-esme", need(t, "node", "nodejs"), "esme.js", s.listen, "messages.json")
-	s.esme.until(t, "the bind", func() bool { return len(s.esme.all("bound")) > 0 })
-	if bound := s.esme.all("bound")[0]; bound.Status != 0 {
-		t.Fatalf("bind_transceiver_resp: status %#x", bound.Status)
+	c := startESME(t, s)
+	for _, m := range list {
+		c.ask(t, "submit_sm", m.words())
 	}
 	s.esme.until(t, "every response and receipt", func() bool {
 		return len(s.esme.all("answer")) >= len(list) && len(s.esme.all("receipt")) >= len(list)
 	})
-	s.esme.stop()
-	if un := s.esme.all("unbound"); len(un) != 1 || un[0].Status != 0 {
-		t.Errorf("unbind: %+v, want one answer with status 0", un)
-	}
-	s.phones.stop()
-	s.gateway.stop()
-	s.smsc.stop()
-	for _, p := range []*part{s.esme, s.smsc} {
-		for _, e := range p.all("error") {
-			t.Errorf("%s met an error: %s", p.name, e.Error)
-		}
-	}
+	c.end(t, s)
 	n := judge(t, s, list)
-	pdus := wire.judge(t, len(list))
-	t.Logf("npm smpp 0.5.1 on both sides: %d messages: %d forwarded, %d claimed in the app, %d fell back to SMS; %d receipts; tshark: %d PDUs, 0 malformed",
+	pdus := wire.judge(t, map[pdu.ID]int{pdu.SubmitSM: len(list), pdu.DeliverSM: n.receipts}, map[pdu.ID]int{
+		pdu.SubmitSM: n.forwarded + n.fellBack, pdu.DeliverSM: n.forwarded + n.fellBack,
+	})
+	t.Logf("npm smpp 0.5.1 on both sides: %d messages: %d forwarded, %d claimed in the app, %d fell back to SMS; %d receipts; tshark: %s",
 		len(list), n.forwarded, n.claimed, n.fellBack, n.receipts, pdus)
 }
 
@@ -128,17 +116,18 @@ func judge(t *testing.T, s *scene, list []message) (n counts) {
 		receipts[e.ID] = append(receipts[e.ID], e)
 	}
 	claims := map[string]books.HandsetLine{}
-	lines, err := books.Read[books.HandsetLine](filepath.Join(s.dir, "handset.ndjson"))
+	lines, err := books.Read[books.HandsetLine](s.path("handset.ndjson"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range lines {
 		claims[l.ID] = l
 	}
+	claimed := 0 // texts; each may have several parts
 	for _, a := range s.esme.all("answer") {
 		m := list[a.N]
 		at := submits[blank(t, a.Raw)]
-		name := fmt.Sprintf("message %d to %s, id %s", a.N, m.To, a.ID)
+		name := fmt.Sprintf("message %d to %s, id %s", a.N, m.to, a.ID)
 		if a.Status != 0 {
 			t.Errorf("%s: status %#x", name, a.Status)
 			continue
@@ -153,7 +142,7 @@ func judge(t *testing.T, s *scene, list []message) (n counts) {
 		}
 		n.receipts++
 		switch {
-		case m.To == unregistered || m.ESMClass != 0:
+		case m.to == unregistered:
 			n.forwarded++
 			if len(at) != 1 || at[0].SystemID != "node" || at[0].ID != a.ID || !sameButSequence(at[0].Raw, a.Raw) {
 				t.Errorf("%s: the SMSC got %+v, want the same octets once, and its id in the response\nsent %s", name, at, a.Raw)
@@ -161,13 +150,21 @@ func judge(t *testing.T, s *scene, list []message) (n counts) {
 			if !sameButSequence(r.Raw, sentReceipts[a.ID]) {
 				t.Errorf("%s: receipt\ngot  %s\nwant %s, but for the sequence", name, r.Raw, sentReceipts[a.ID])
 			}
-		case m.To == claimingAPNs || m.To == claimingFCM:
+		case m.to == claimingAPNs || m.to == claimingFCM:
 			n.claimed++
-			c := claims[a.ID]
 			if !isOurs.MatchString(a.ID) || len(at) != 0 || r.Channel != "app" {
 				t.Errorf("%s: %d at the SMSC, channel %q, want none and app", name, len(at), r.Channel)
 			}
-			if c.Claim != 200 || c.Delivered/100 != 2 || c.Text != books.Sum([]byte(m.plain)) || c.From != "NODE" || c.Fault != "" {
+			text := m.plain
+			if m.part > 1 { // the whole is claimed under its first part's id
+				break
+			}
+			if m.part == 1 {
+				text = strings.Join(longLetter, "")
+			}
+			claimed++
+			c := claims[a.ID]
+			if c.Claim != 200 || c.Delivered/100 != 2 || c.Text != books.Sum([]byte(text)) || c.From != "NODE" || c.Fault != "" {
 				t.Errorf("%s: phone's book %+v, want the text claimed and delivered", name, c)
 			}
 		default:
@@ -178,6 +175,9 @@ func judge(t *testing.T, s *scene, list []message) (n counts) {
 				t.Errorf("%s: node's SMSC reads %q, want %q", name, at[0].Text, m.plain)
 			}
 		}
+	}
+	if len(lines) != claimed {
+		t.Errorf("the phones got %d messages, want %d", len(lines), claimed)
 	}
 	if got := len(s.smsc.all("submit")); got != n.forwarded+n.fellBack {
 		t.Errorf("the SMSC got %d submit_sm, want %d", got, n.forwarded+n.fellBack)

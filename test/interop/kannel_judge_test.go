@@ -223,9 +223,9 @@ type court struct {
 	groups   map[string][]*submit
 	receipts map[string][]pdu.PDU
 	smsc     map[string]event   // submits at the SMSC, by system_id and id
-	byText   map[string][]event // the same, by what it reads
+	byBlank  map[string][]event // the same, by their blank sums
 	sent     map[string]string  // the SMSC's receipts, by id
-	claims   map[string]books.HandsetLine
+	claims   map[string][]books.HandsetLine
 }
 
 // judgeKannel compares what Kannel sent and reported with what the SMSC and the
@@ -233,13 +233,14 @@ type court struct {
 func judgeKannel(t *testing.T, s *scene, k *kannel, ls links, list []letter) (n counts) {
 	t.Helper()
 	c := court{
-		receipts: receipts(t, ls), smsc: map[string]event{}, byText: map[string][]event{}, sent: map[string]string{},
-		claims: map[string]books.HandsetLine{},
+		receipts: receipts(t, ls), smsc: map[string]event{}, byBlank: map[string][]event{}, sent: map[string]string{},
+		claims: map[string][]books.HandsetLine{},
 	}
 	c.submits, c.groups = submits(t, ls)
 	for _, e := range s.smsc.all("submit") {
 		c.smsc[e.SystemID+" "+e.ID] = e
-		c.byText[e.Text] = append(c.byText[e.Text], e)
+		sum := blank(t, e.Raw)
+		c.byBlank[sum] = append(c.byBlank[sum], e)
 	}
 	for _, e := range s.smsc.all("receipt") {
 		c.sent[e.ID] = e.Raw
@@ -249,8 +250,9 @@ func judgeKannel(t *testing.T, s *scene, k *kannel, ls links, list []letter) (n 
 		t.Fatal(err)
 	}
 	for _, l := range lines {
-		c.claims[l.Text] = l
+		c.claims[l.Text] = append(c.claims[l.Text], l)
 	}
+	claimed := 0 // texts; each may have several parts
 	for i, bad := range k.reports(dlrRejected) {
 		t.Errorf("text %d: Kannel reports it rejected: %+v", i, bad)
 	}
@@ -268,6 +270,12 @@ func judgeKannel(t *testing.T, s *scene, k *kannel, ls links, list []letter) (n 
 			continue
 		}
 		c.text(t, name, m, d[0], &n)
+		if m.claimed() {
+			claimed++
+		}
+	}
+	if len(lines) != claimed {
+		t.Errorf("the phones got %d messages, want %d", len(lines), claimed)
 	}
 	if got := n.forwarded + n.claimed + n.fellBack; len(c.submits) != got {
 		t.Errorf("Kannel sent %d submit_sm, %d are accounted for", len(c.submits), got)
@@ -323,24 +331,41 @@ func (c *court) text(t *testing.T, name string, m *letter, d callback, n *counts
 			t.Errorf("%s: node's SMSC reads %q, want %q", name, read.String(), m.plain)
 		}
 	case m.claimed():
-		n.claimed++
-		book := c.claims[books.Sum([]byte(m.plain))]
-		if book.Claim != 200 || book.Delivered/100 != 2 || book.Number != m.to || book.From != "KANNEL" || book.Fault != "" {
-			t.Errorf("%s: phone's book %+v, want the text claimed and delivered", name, book)
+		n.claimed += len(parts)
+		if book := c.claims[books.Sum([]byte(m.plain))]; len(book) != 1 || book[0].Claim != 200 || book[0].Delivered/100 != 2 ||
+			book[0].Number != m.to || book[0].From != "KANNEL" || book[0].Fault != "" {
+			t.Errorf("%s: phones' books %+v, want the whole text claimed and delivered once", name, book)
 		}
-		if at := c.byText[m.plain]; len(at) != 0 {
-			t.Errorf("%s: the SMSC got %+v, want nothing", name, at)
+		for _, p := range parts {
+			if at := c.byBlank[blank(t, hex.EncodeToString(p.raw))]; len(at) != 0 {
+				t.Errorf("%s: the SMSC got %+v, want nothing", name, at)
+			}
 		}
 		diverted(t, name, m, d, "app")
 	default:
-		n.fellBack++
-		if at := c.byText[m.plain]; len(at) != 1 || at[0].SystemID != "shunt" || at[0].To != m.to {
-			t.Errorf("%s: the SMSC got %+v, want it once, from shunt", name, at)
-		} else if blank(t, at[0].Raw) != blank(t, hex.EncodeToString(first.raw)) {
-			t.Errorf("%s: fallback\ngot  %s\nwant %x, but for the sequence, registered_delivery and validity_period", name, at[0].Raw, []byte(first.raw))
+		n.fellBack += len(parts)
+		var read strings.Builder
+		for _, p := range parts {
+			read.WriteString(c.fellBack(t, name, p))
+		}
+		if read.String() != m.plain {
+			t.Errorf("%s: node's SMSC reads %q, want %q", name, read.String(), m.plain)
 		}
 		diverted(t, name, m, d, "carrier")
 	}
+}
+
+// fellBack judges one submit_sm that Shunt sent as it came; it returns what the
+// SMSC reads.
+func (c *court) fellBack(t *testing.T, name string, p *submit) string {
+	t.Helper()
+	raw := hex.EncodeToString(p.raw)
+	at := c.byBlank[blank(t, raw)]
+	if len(at) != 1 || at[0].SystemID != "shunt" || at[0].To != string(p.sm.Dest.Addr) {
+		t.Errorf("%s: the SMSC got %+v, want once, from shunt, but for the sequence, registered_delivery and validity_period, %s", name, at, raw)
+		return ""
+	}
+	return at[0].Text
 }
 
 // forwarded judges one submit_sm that passed, and its receipt; it returns what

@@ -21,13 +21,11 @@ type letter struct {
 	plain  string
 }
 
-// forwarded tells that the letter must reach the SMSC as Kannel sent it: parts
-// of a long message stay with the carrier, whoever they are for.
-func (l *letter) forwarded() bool { return l.to == unregistered || l.to == unreachable || l.parts > 1 }
+// forwarded tells that the letter must reach the SMSC as Kannel sent it.
+func (l *letter) forwarded() bool { return l.to == unregistered || l.to == unreachable }
 
-func (l *letter) claimed() bool {
-	return !l.forwarded() && (l.to == claimingAPNs || l.to == claimingFCM)
-}
+// claimed tells that an app gets the letter, as one text whatever its parts.
+func (l *letter) claimed() bool { return l.to == claimingAPNs || l.to == claimingFCM }
 
 // fails tells that nobody gets the letter.
 func (l *letter) fails() bool { return strings.HasSuffix(l.to, "66") }
@@ -99,11 +97,12 @@ func TestKannel(t *testing.T) {
 	}
 	wire.finish(t)
 	wire.malformed(t)
+	seen := wire.commands(t)
 	links := bindsOf(t, wire.flows(t), wire.ports)
 	n := judgeKannel(t, s, k, links, list)
 	asked := judgeLinks(t, links)
-	t.Logf("Kannel before the gateway, npm smpp behind: %d texts in %d submit_sm: %d forwarded, %d claimed in the app, %d fell back to SMS; %d receipts; one restart; %d enquire_link, none crossed; tshark: %d PDUs, 0 malformed",
-		len(list), n.forwarded+n.claimed+n.fellBack, n.forwarded, n.claimed, n.fellBack, n.receipts, asked, links.pdus)
+	t.Logf("Kannel before the gateway, npm smpp behind: %d texts in %d submit_sm: %d forwarded, %d claimed in the app, %d fell back to SMS; %d receipts; one restart; %d enquire_link, none crossed; tshark: %d PDUs, 0 malformed; before the gateway %s; behind it %s",
+		len(list), n.forwarded+n.claimed+n.fellBack, n.forwarded, n.claimed, n.fellBack, n.receipts, asked, links.pdus, seen[0], seen[1])
 }
 
 // bound waits until Kannel has bound n times in all.

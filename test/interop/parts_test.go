@@ -32,6 +32,8 @@ type event struct {
 	Password string `json:"password"`
 	ID       string `json:"id"`
 	Raw      string `json:"raw"`
+	Back     string `json:"back"` // the octets of the answer
+	From     string `json:"from"`
 	To       string `json:"to"`
 	Text     string `json:"text"`
 	Status   int    `json:"status"`
@@ -40,6 +42,8 @@ type event struct {
 	State    int    `json:"state"`
 	Channel  string `json:"channel"`
 	Error    string `json:"error"`
+
+	at time.Time // when it was read
 }
 
 // part is one process of the set-up. Its events belong to mu.
@@ -77,6 +81,7 @@ func run(t *testing.T, dir, name, path string, args ...string) *part {
 		for sc.Scan() {
 			var e event
 			if json.Unmarshal(sc.Bytes(), &e) == nil && e.Event != "" {
+				e.at = time.Now()
 				p.mu.Lock()
 				p.events = append(p.events, e)
 				p.mu.Unlock()
@@ -131,7 +136,13 @@ func (p *part) all(kind string) (list []event) {
 // until waits until ok is true; the process says something whenever it changes.
 func (p *part) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	late := time.NewTimer(patience)
+	p.within(t, patience, what, ok)
+}
+
+// within is until with a patience of its own.
+func (p *part) within(t *testing.T, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	late := time.NewTimer(d)
 	defer late.Stop()
 	for !ok() {
 		select {
@@ -141,7 +152,7 @@ func (p *part) until(t *testing.T, what string, ok func() bool) {
 				t.Fatalf("waiting for %s: %s ended", what, p.name)
 			}
 		case <-late.C:
-			t.Fatalf("waiting for %s of %s: nothing in %s", what, p.name, patience)
+			t.Fatalf("waiting for %s of %s: nothing in %s", what, p.name, d)
 		}
 	}
 }

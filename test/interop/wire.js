@@ -25,6 +25,21 @@ PDU.prototype.toBuffer = function () {
   return all;
 };
 
+// A PDU of octets as they are, for what the library has no words for. A request
+// gets its sequence_number from the session.
+function octets(b, response) {
+  return {
+    raw: b.toString('hex'),
+    sequence_number: response ? b.readUInt32BE(12) : 0,
+    isResponse: () => response,
+    toBuffer() {
+      b.writeUInt32BE(this.sequence_number, 12);
+      this.raw = b.toString('hex');
+      return b;
+    },
+  };
+}
+
 function say(event) {
   process.stdout.write(JSON.stringify(event) + '\n');
 }
@@ -42,4 +57,4 @@ function untilStdinEnds(end) {
   process.stdin.on('end', end);
 }
 
-module.exports = { smpp, PDU, say, text, untilStdinEnds };
+module.exports = { smpp, PDU, octets, say, text, untilStdinEnds };

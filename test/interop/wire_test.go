@@ -7,9 +7,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +54,8 @@ func capture(t *testing.T, s *scene) *tap {
 	return w
 }
 
-// finish ends the capture when all that went over the wire is in it.
+// finish ends the capture when all that went over the wire is in it; again, it
+// does nothing.
 func (w *tap) finish(t *testing.T) {
 	t.Helper()
 	// The kernel hands packets over in blocks: a datagram that has arrived in
@@ -92,31 +95,73 @@ func (w *tap) malformed(t *testing.T) {
 	}
 }
 
-// judge asks tshark what it saw: all submits on the ESME's side, something on
-// the SMSC's, and nothing malformed. It returns the number of PDUs.
-func (w *tap) judge(t *testing.T, submits int) int {
+// commands counts the PDUs of each side, before the gateway and behind it, by
+// command_id as tshark reads it.
+func (w *tap) commands(t *testing.T) (counts [2]tally) {
+	t.Helper()
+	for i, port := range w.ports {
+		counts[i] = tally{}
+		for _, line := range w.read(t, "smpp && tcp.port=="+port, "smpp.command_id") {
+			for _, field := range strings.Split(line, ",") {
+				id, err := strconv.ParseUint(field, 0, 32)
+				if err != nil {
+					t.Fatal(err)
+				}
+				counts[i][pdu.ID(id)]++
+			}
+		}
+	}
+	return counts
+}
+
+// tally is a number of PDUs by command_id.
+type tally map[pdu.ID]int
+
+func (c tally) String() string {
+	var list []string
+	for _, id := range slices.Sorted(maps.Keys(c)) {
+		if !id.IsResponse() { // judge finds as many of each
+			list = append(list, fmt.Sprintf("%d %s", c[id], id))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func (c tally) total() (n int) {
+	for _, k := range c {
+		n += k
+	}
+	return n
+}
+
+// judge asks tshark what it saw: the requests given for each side, no others
+// but binds, unbind and enquire_link, a response for each, and nothing
+// malformed. It tells the numbers.
+func (w *tap) judge(t *testing.T, before, behind map[pdu.ID]int) string {
 	t.Helper()
 	w.finish(t)
 	w.malformed(t)
-	total := 0
-	for i, port := range w.ports {
-		pdus, sm := 0, 0
-		for _, line := range w.read(t, "smpp && tcp.port=="+port, "smpp.command_id") {
-			for _, id := range strings.Split(line, ",") {
-				pdus++
-				if id == "0x00000004" {
-					sm++
-				}
+	seen := w.commands(t)
+	for i, want := range []map[pdu.ID]int{before, behind} {
+		side := [...]string{"before", "behind"}[i]
+		for id, n := range seen[i] {
+			request := id &^ (1 << 31)
+			if seen[i][request] != seen[i][request.Response()] {
+				t.Errorf("tshark saw %d %s %s the gateway, and %d responses", seen[i][request], request, side, seen[i][request.Response()])
+			}
+			session := id.IsBind() || id == pdu.Unbind || id == pdu.EnquireLink
+			if !id.IsResponse() && !session && n != want[id] {
+				t.Errorf("tshark saw %d %s %s the gateway, want %d", n, id, side, want[id])
 			}
 		}
-		total += pdus
-		// Before the gateway: bind, unbind, and a submit_sm and a receipt for
-		// each message, all with their responses.
-		if want := 4 + 4*submits; pdus == 0 || i == 0 && (sm != submits || pdus < want) {
-			t.Errorf("tshark saw %d PDUs and %d submit_sm on port %s, want %d and %d before the gateway, and some behind it", pdus, sm, port, want, submits)
+		for id, n := range want {
+			if n > 0 && seen[i][id] == 0 {
+				t.Errorf("tshark saw no %s %s the gateway, want %d", id, side, n)
+			}
 		}
 	}
-	return total
+	return fmt.Sprintf("%d PDUs, 0 malformed; with a response each, before the gateway %s; behind it %s",
+		seen[0].total()+seen[1].total(), seen[0], seen[1])
 }
 
 // flow is one TCP connection as tshark put it together again.
