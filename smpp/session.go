@@ -21,6 +21,8 @@ type Config struct {
 	EnquireLink time.Duration // silence before an enquire_link is sent, §7.2 enquire_link_timer (30 s)
 	Response    time.Duration // how long an answer may take, §7.2 response_timer (60 s)
 	WriteStall  time.Duration // how long the peer may read nothing; noticed after once to twice that (30 s)
+	WriteBuffer int           // octets that wait for a slow peer before whoever feeds it is held back (1 MiB)
+	Inactivity  time.Duration // a peer that sends nothing but enquire_link so long is unbound, §7.2 inactivity_timer (never)
 	TLS         *tls.Config   // Dial only: nil connects without TLS
 	Local       netip.Addr    // Dial only: the source address; the zero Addr leaves it to the system
 }
@@ -37,6 +39,9 @@ func (c Config) withDefaults() Config {
 	if c.Window <= 0 {
 		c.Window = 4096
 	}
+	if c.WriteBuffer <= 0 {
+		c.WriteBuffer = maxPending
+	}
 	or(&c.EnquireLink, 30*time.Second)
 	or(&c.Response, 60*time.Second)
 	or(&c.WriteStall, 30*time.Second)
@@ -50,6 +55,9 @@ var (
 	ErrSilent     = errors.New("peer is silent: no answer to enquire_link")
 	ErrWindowFull = errors.New("window full")
 	ErrTimeout    = errors.New("no response in time")
+	ErrBufferFull = fmt.Errorf("write buffer full: %w", ErrWindowFull)
+	ErrSlowReader = errors.New("peer reads too slowly: too many answers wait for it")
+	ErrInactive   = errors.New("peer is inactive: unbound")
 )
 
 // Handler takes what a session reads. All its methods run on the reader's
@@ -84,6 +92,8 @@ type Session struct {
 	roomWanted  atomic.Bool     // somebody waits for the window
 	reading     atomic.Bool     // the reader waits for the peer, and not for room elsewhere
 	lastRead    atomic.Int64    // monotonic nanoseconds since start
+	lastUse     atomic.Int64    // the same, of anything but enquire_link
+	inactive    atomic.Bool     // the inactivity time is over, and the peer was unbound
 	start       time.Time
 	closing     atomic.Bool // Close has begun
 	done        chan struct{}
@@ -147,6 +157,19 @@ func (s *Session) SetSequence(n uint32) {
 	s.out.mu.Unlock()
 }
 
+// TryForward is Forward for a window that may be full: then it sends nothing,
+// does not wait, and ok is false. A full write buffer still holds it back.
+func (s *Session) TryForward(p pdu.PDU) (ok bool, err error) {
+	w := &s.out
+	w.mu.Lock()
+	full := w.err == nil && s.win.full()
+	w.mu.Unlock()
+	if full {
+		return false, nil
+	}
+	return true, s.Forward(p) // a call may have taken the last place: then it waits, for once
+}
+
 // Forward sends a request that came from another session under a
 // sequence_number of this one; its response comes to HandleResponse with the
 // one that p has now. All other octets stay. It blocks while the window or the
@@ -155,7 +178,7 @@ func (s *Session) SetSequence(n uint32) {
 func (s *Session) Forward(p pdu.PDU) error {
 	w := &s.out
 	w.mu.Lock()
-	for w.err == nil && (len(w.buf) >= maxPending || s.win.full()) {
+	for w.err == nil && (len(w.buf) >= s.cfg.WriteBuffer || s.win.full()) {
 		s.waitRoom()
 	}
 	if w.err != nil {
@@ -175,7 +198,7 @@ func (s *Session) Forward(p pdu.PDU) error {
 // out.mu.
 func (s *Session) waitRoom() {
 	s.roomWanted.Store(true)
-	if !s.win.full() && len(s.out.buf) < maxPending {
+	if !s.win.full() && len(s.out.buf) < s.cfg.WriteBuffer {
 		return
 	}
 	s.out.signal() // what fills the window may still be in the buffer
@@ -187,16 +210,26 @@ func (s *Session) waitRoom() {
 func (s *Session) Send(p pdu.PDU) error {
 	w := &s.out
 	w.mu.Lock()
-	for w.err == nil && len(w.buf) >= maxPending {
+	for w.err == nil && len(w.buf) >= s.cfg.WriteBuffer {
 		s.waitRoom()
 	}
 	return s.appendLocked(p)
 }
 
+// maxAnswers is how many write buffers of a slow peer Respond fills.
+const maxAnswers = 4
+
 // Respond sends a response that this side made, without blocking, and wakes
-// the writer: for goroutines that are not a session's reader.
+// the writer: for goroutines that are not a session's reader. An answer cannot
+// be dropped, so that a peer which lets them pile up to four times the write
+// buffer loses its session, with ErrSlowReader.
 func (s *Session) Respond(p pdu.PDU) error {
 	s.out.mu.Lock()
+	if s.out.err == nil && len(s.out.buf)+len(p) > maxAnswers*s.cfg.WriteBuffer {
+		s.out.mu.Unlock()
+		s.Close(ErrSlowReader)
+		return ErrSlowReader
+	}
 	err := s.appendLocked(p)
 	s.out.signal()
 	return err
@@ -218,7 +251,7 @@ func (s *Session) appendLocked(p pdu.PDU) error {
 func (s *Session) Notify(p pdu.PDU) error {
 	w := &s.out
 	w.mu.Lock()
-	for w.err == nil && len(w.buf) >= maxPending {
+	for w.err == nil && len(w.buf) >= s.cfg.WriteBuffer {
 		s.waitRoom()
 	}
 	if w.err == nil {
@@ -231,7 +264,8 @@ func (s *Session) Notify(p pdu.PDU) error {
 // writes into p, and wakes the writer. done is called once and must not block:
 // with the response, on the reader's goroutine and valid until it returns; with
 // ErrTimeout, on the writer's; or with the session's error, on that of Close. A
-// full window is ErrWindowFull at once: done is then not called.
+// full window is ErrWindowFull at once, and a full write buffer ErrBufferFull,
+// which is one: done is then not called.
 func (s *Session) Call(p pdu.PDU, done func(p pdu.PDU, err error)) error {
 	w := &s.out
 	w.mu.Lock()
@@ -239,8 +273,11 @@ func (s *Session) Call(p pdu.PDU, done func(p pdu.PDU, err error)) error {
 	if w.err != nil {
 		return w.err
 	}
-	if s.win.full() {
+	switch {
+	case s.win.full():
 		return ErrWindowFull
+	case len(w.buf) >= s.cfg.WriteBuffer:
+		return ErrBufferFull
 	}
 	seq := s.win.reserve(p.Seq(), true)
 	if s.calls == nil {
@@ -383,8 +420,10 @@ func (s *Session) Serve(h Handler) error {
 }
 
 func (s *Session) serve(h Handler) error {
+	s.used()
 	for {
 		var n uint64
+		used := false
 		for {
 			p, err := s.next()
 			if err != nil {
@@ -396,7 +435,11 @@ func (s *Session) serve(h Handler) error {
 				break
 			}
 			n++
+			used = used || p.ID()&^respBit != pdu.EnquireLink
 			s.handle(h, p)
+		}
+		if used {
+			s.used()
 		}
 		s.Stats.PDUsIn.Add(n)
 		h.HandleBatch()
@@ -415,6 +458,14 @@ func (s *Session) serve(h Handler) error {
 		}
 	}
 }
+
+const respBit = pdu.ID(0x80000000)
+
+// used notes that something passed.
+func (s *Session) used() { s.lastUse.Store(max(int64(time.Since(s.start)), 1)) }
+
+// Inactive tells whether the session is ending because of Config.Inactivity.
+func (s *Session) Inactive() bool { return s.inactive.Load() }
 
 func (s *Session) handle(h Handler, p pdu.PDU) {
 	switch id := p.ID(); {

@@ -40,6 +40,7 @@ func (m *expiryMarks) before(limit time.Time) (seq uint32, ok bool) {
 // then a late response still finds its request.
 func (s *Session) keep(now time.Time) {
 	s.keepLink(now)
+	s.keepActive(now)
 	var late []call
 	s.out.mu.Lock()
 	for seq, c := range s.calls {
@@ -64,6 +65,19 @@ func (s *Session) keep(now time.Time) {
 	s.out.mu.Unlock()
 	for _, c := range late {
 		c.done(nil, ErrTimeout)
+	}
+}
+
+// keepActive unbinds a peer that has sent nothing but enquire_link for the
+// inactivity time. A session that is not served yet has the bind's own time.
+func (s *Session) keepActive(now time.Time) {
+	last := s.lastUse.Load()
+	if s.cfg.Inactivity <= 0 || last == 0 || s.inactive.Load() {
+		return
+	}
+	if now.Sub(s.start)-time.Duration(last) >= s.cfg.Inactivity {
+		s.inactive.Store(true)
+		s.Unbind(s.cfg.Response)
 	}
 }
 

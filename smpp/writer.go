@@ -39,7 +39,7 @@ type writer struct {
 }
 
 const (
-	maxPending  = 1 << 20   // octets that wait for a slow reader before Forward and Send block
+	maxPending  = 1 << 20   // the default of Config.WriteBuffer
 	keepBuffer  = 128 << 10 // a larger write buffer is not kept
 	firstBuffer = 4 << 10
 	writePiece  = 64 << 10 // of a blocking write: each piece has its own deadline
