@@ -4,7 +4,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"shunt/gateway/api"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
+	"shunt/gateway/listen"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/gateway/receipt"
@@ -51,6 +51,7 @@ type Gateway struct {
 	apiListener net.Listener
 	control     net.Listener
 
+	serving     context.Context // of Run: ends when it stops to serve
 	letters     letters
 	lookups     chan struct{} // those that are under way; see maxLookups
 	upstreamIDs upstream.IDFormat
@@ -95,7 +96,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err = g.makeOwn(); err != nil {
 		return nil, err
 	}
-	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Log: log})
+	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
 	o := dispatch.Options{
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
 		Letter: g.judgeLetter, Log: log,
@@ -138,7 +139,7 @@ func (g *Gateway) smppConfig(s *config.SMSC) (smpp.Config, error) {
 	}
 	return smpp.Config{
 		MaxPDU: int(c.MaxPDU), Window: c.Window, EnquireLink: c.EnquireLink,
-		Response: c.Response, WriteStall: c.WriteStall, TLS: t, Local: s.LocalAddr,
+		Response: c.Response, WriteStall: c.WriteStall, WriteBuffer: int(c.WriteBuffer), TLS: t, Local: s.LocalAddr,
 	}, nil
 }
 
@@ -155,6 +156,7 @@ func (g *Gateway) makeOwn() error {
 		SMSC: s.Name, Addr: s.Addr, Split: s.Bind == config.TransmitterReceiver,
 		Bind:     pdu.Bind{SystemID: s.SystemID, Password: string(s.Password.Bytes()), InterfaceVersion: pdu.Version34},
 		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: engine,
+		ProxyHeader: s.ProxyHeader,
 		OnReceipt: func(r upstream.Receipt, answer func(pdu.Status)) {
 			g.dispatcher.OnReceipt(dispatch.CarrierReceipt{
 				SMSC: r.SMSC, ID: r.ID, State: r.State, Err: r.Err, Done: r.Done,
@@ -166,40 +168,72 @@ func (g *Gateway) makeOwn() error {
 	return nil
 }
 
+// windowFull are the answers that smpp.window_full names; ESME_ROK is none.
+var windowFull = [...]pdu.Status{config.WindowWait: pdu.ROK, config.WindowThrottle: pdu.RTHROTTLED, config.WindowQueue: pdu.RMSGQFUL}
+
 func (g *Gateway) makeProxy() error {
 	up, _ := g.cfg.SMSC(g.cfg.Intercept.Upstream)
 	engine, err := g.smppConfig(up)
 	if err != nil {
 		return err
 	}
+	engine.Inactivity = g.cfg.SMPP.Inactivity
 	g.hub = &upstream.Hub{
 		Receivable: g.receipts.Receivable,
-		Attach:     func(b *upstream.Bind) { b.State = g.accountOf(b) },
-		Detached:   g.ended.add,
+		Attach: func(b *upstream.Bind) {
+			b.State, b.WindowFull = g.accountOf(b), windowFull[g.cfg.SMPP.WindowFull]
+		},
+		Detached: g.ended.add,
 	}
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
-		Decider: g, Hub: g.hub, Log: g.log,
+		Decider: g, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
 		Local: func(systemID string) netip.Addr { return g.cfg.Account(systemID).LocalAddr },
+	}
+	if g.proxy.Account, err = accountsOf(g.cfg); err != nil {
+		return err
+	}
+	if own, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok && own.Outbind != nil {
+		g.proxy.Outbinds = []upstream.OutbindPeer{{
+			Allow: own.Outbind.Allow, SystemID: own.Outbind.SystemID, Password: string(own.Outbind.Password.Bytes()), Own: g.own,
+		}}
 	}
 	return nil
 }
 
-// listen opens every listener, the control socket last: who finds it can use
-// the rest.
+// listen opens every listener, on the service manager's sockets where it has
+// handed them over, and the control socket last: who finds it can use the rest.
 func (g *Gateway) listen() error {
+	sockets, err := listen.Inherited()
+	if err != nil {
+		return err
+	}
+	defer sockets.Close()
+	open := func(o listen.Options, t *config.ServerTLS) (net.Listener, error) {
+		var err error
+		if o.TLS, err = t.Config(); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+		l, err := sockets.Listen(o)
+		if err != nil {
+			return nil, err
+		}
+		return l, nil
+	}
 	for _, l := range g.cfg.Listen {
-		ln, err := listen(l.Addr, l.TLS)
+		ln, err := open(listen.Options{Addr: l.Addr, ProxyFrom: l.ProxyFrom, ReusePort: l.ReusePort}, l.TLS)
 		if err != nil {
 			return fmt.Errorf("listen.addr %s: %w", l.Addr, err)
 		}
 		g.listeners = append(g.listeners, ln)
 	}
-	var err error
 	if g.cfg.API.Listen != "" {
-		if g.apiListener, err = listen(g.cfg.API.Listen, g.cfg.API.TLS); err != nil {
+		if g.apiListener, err = open(listen.Options{Addr: g.cfg.API.Listen}, g.cfg.API.TLS); err != nil {
 			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, err)
 		}
+	}
+	if err := sockets.Unused(); err != nil {
+		return err
 	}
 	if g.cfg.NOC.Socket != "" {
 		if g.control, err = noc.Listen(g.cfg.NOC.Socket); err != nil {
@@ -209,33 +243,6 @@ func (g *Gateway) listen() error {
 	return nil
 }
 
-// listen listens on addr, with TLS where t is not nil. The handshake is part of
-// a connection's first read: it has the time that its server gives a request
-// or a bind.
-func listen(addr string, t *config.ServerTLS) (net.Listener, error) {
-	c, err := t.Config()
-	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, reason(err)
-	}
-	if c != nil {
-		l = tls.NewListener(l, c)
-	}
-	return l, nil
-}
-
-// reason is the cause without the address, which the caller has named.
-func reason(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
 // Run serves until ctx is done or a part of it fails, then stops in order:
 // listeners, binds, attempts under way, spool, registry. A second stop is a
 // kill: whatever is spooled is found at the next start.
@@ -243,6 +250,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
 	serving, stopServing := context.WithCancelCause(ctx)
 	defer stopServing(nil)
+	g.serving = serving
 	legs, stopLegs := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLegs()
 

@@ -3,10 +3,13 @@ package smpp
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"shunt/smpp/pdu"
 )
@@ -22,16 +25,47 @@ func (e *BindError) Error() string {
 	return fmt.Sprintf("bind as %q refused: %s", e.SystemID, e.Status)
 }
 
+// ProxyHeader is a PROXY protocol v2 header, with which a connection begins.
+type ProxyHeader struct {
+	Source net.Addr // whom it is for; nil: for nobody but ourselves (LOCAL)
+}
+
+// write writes the header to conn, whose peer is the destination in it.
+func (h *ProxyHeader) write(ctx context.Context, conn net.Conn) error {
+	p := &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
+	if h.Source != nil {
+		p = proxyproto.HeaderProxyFromAddrs(2, h.Source, conn.RemoteAddr())
+	}
+	deadline, _ := ctx.Deadline() // none: the zero Time, which is none as well
+	if err := conn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := p.WriteTo(conn); err != nil {
+		return err
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
 // Connect connects to addr within ctx: from the address local where that is an
-// address, and with TLS where t is not nil.
-func Connect(ctx context.Context, addr string, local netip.Addr, t *tls.Config) (net.Conn, error) {
+// address, with a PROXY header where h is not nil, and, behind that, with TLS
+// where t is not nil.
+func Connect(ctx context.Context, addr string, local netip.Addr, t *tls.Config, h *ProxyHeader) (net.Conn, error) {
 	var d net.Dialer
 	if local.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 	}
 	conn, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil || t == nil {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if h != nil {
+		if err := h.write(ctx, conn); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("PROXY header to %s: %w", addr, err)
+		}
+	}
+	if t == nil {
+		return conn, nil
 	}
 	secure := tls.Client(conn, t)
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -41,18 +75,33 @@ func Connect(ctx context.Context, addr string, local netip.Addr, t *tls.Config) 
 	return secure, nil
 }
 
-// Dial connects to addr, as cfg.Local and cfg.TLS say, and binds, both within
-// ctx and cfg.Response. The session's reader is not started: the caller runs
-// Serve.
-func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (*Session, pdu.BindResp, error) {
+// DialProxy connects to addr, as cfg.Local and cfg.TLS say, with a PROXY header
+// where h is not nil, and binds, both within ctx and cfg.Response. The
+// session's reader is not started: the caller runs Serve.
+func DialProxy(ctx context.Context, addr string, h *ProxyHeader, id pdu.ID, b pdu.Bind, cfg Config) (*Session, pdu.BindResp, error) {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Response)
 	defer cancel()
-	conn, err := Connect(ctx, addr, cfg.Local, cfg.TLS)
+	conn, err := Connect(ctx, addr, cfg.Local, cfg.TLS, h)
 	if err != nil {
 		return nil, pdu.BindResp{}, err
 	}
 	s := NewSession(conn, cfg)
+	resp, err := s.Bind(ctx, id, b)
+	if err != nil {
+		return nil, resp, err
+	}
+	return s, resp, nil
+}
+
+// Dial is DialProxy without a header.
+func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (*Session, pdu.BindResp, error) {
+	return DialProxy(ctx, addr, nil, id, b, cfg)
+}
+
+// Bind binds on a session whose reader is not started, within ctx and the
+// response time. On an error the session is closed.
+func (s *Session) Bind(ctx context.Context, id pdu.ID, b pdu.Bind) (pdu.BindResp, error) {
 	stop := context.AfterFunc(ctx, func() { s.Close(ctx.Err()) })
 	defer stop()
 	resp, err := s.bind(id, b)
@@ -61,9 +110,8 @@ func Dial(ctx context.Context, addr string, id pdu.ID, b pdu.Bind, cfg Config) (
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		s.Close(err)
-		return nil, resp, err
 	}
-	return s, resp, nil
+	return resp, err
 }
 
 // bind sends a bind request under sequence_number 1 and reads until its answer.
@@ -102,7 +150,7 @@ func (s *Session) Unbind(timeout time.Duration) {
 		s.Finish()
 	})
 	switch {
-	case err == ErrWindowFull:
+	case errors.Is(err, ErrWindowFull):
 		s.ask(pdu.Unbind)
 	case err != nil:
 		timer.Stop()

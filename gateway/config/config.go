@@ -36,6 +36,7 @@ type Config struct {
 	NOC       NOC
 	Log       Log
 	SMPP      SMPP
+	Limits    Limits
 }
 
 // Node is this machine.
@@ -46,8 +47,10 @@ type Node struct {
 
 // Listen is an address that ESMEs bind to.
 type Listen struct {
-	Addr string // host:port
-	TLS  *ServerTLS
+	Addr      string // host:port
+	TLS       *ServerTLS
+	ProxyFrom []netip.Prefix // balancers: their connections begin with a PROXY protocol v2 header
+	ReusePort bool           // SO_REUSEPORT: several processes listen on Addr
 }
 
 // Intercept is how Shunt stands between ESMEs and SMSC.
@@ -92,6 +95,10 @@ type Account struct {
 	LocalAddr       netip.Addr      // the source address of its upstream binds; the zero Addr: the SMSC's
 	DefaultCountry  string          // of its national numbers, two capital letters; "": they stay with the carrier
 	DataCoding1     coding.Alphabet // what its data_coding 1 means; Unsupported: only what reads the same both ways
+
+	Allow    []netip.Prefix // sources that it may bind from; empty: any
+	MaxBinds int            // at a time; 0: any number
+	Outbind  *Outbind       // nil: it is never asked for a bind
 }
 
 // SMSC is a message centre. Upstream of transparent binds only Name and Addr
@@ -108,6 +115,9 @@ type SMSC struct {
 	Window    int // outstanding requests a bind
 	Rate      Rate
 	MessageID IDFormat
+
+	ProxyHeader bool         // connections to it begin with a PROXY protocol v2 header
+	Outbind     *OutbindFrom // nil: its outbind is refused
 }
 
 // Bind is how Shunt's own binds are made.
@@ -247,7 +257,24 @@ type SMPP struct {
 	WriteStall  time.Duration // a peer that takes no octet this long is gone
 	MaxPDU      Size          // largest command_length accepted
 	Window      int           // outstanding requests a bind and direction
+	WindowFull  WindowFull    // what an ESME gets whose window towards the SMSC is full
+	WriteBuffer Size          // octets that wait for a slow peer before whoever feeds it is held back
+	Inactivity  time.Duration // an ESME that sends nothing but enquire_link so long is unbound; 0: never
 }
+
+// WindowFull is what becomes of a request that finds the window towards the
+// SMSC full.
+type WindowFull uint8
+
+const (
+	WindowWait     WindowFull = iota // the ESME is not read until there is room: TCP holds it back
+	WindowThrottle                   // it is answered ESME_RTHROTTLED
+	WindowQueue                      // it is answered ESME_RMSGQFUL
+)
+
+var windowFullNames = []string{"wait", "throttle", "queue-full"}
+
+func (w WindowFull) String() string { return name(windowFullNames, w) }
 
 // SMSC finds an SMSC by its name.
 func (c *Config) SMSC(name string) (*SMSC, bool) {

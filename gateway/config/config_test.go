@@ -143,6 +143,13 @@ func load(t *testing.T, file string) *Config {
 var secretPaths = cmp.Options{
 	cmp.Comparer(func(a, b Secret) bool { return a.path == b.path }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+var defaultLimits = Limits{
+	Unbound: 4096, UnboundPerSource: 1000, ConnectRate: 200,
+	BindFailures: 10, BindFailureWindow: time.Minute, BlockFirst: 10 * time.Second, BlockMost: 5 * time.Minute,
+	UpstreamDials: 64,
 }
 
 func TestFull(t *testing.T) {
@@ -211,8 +218,9 @@ func TestFull(t *testing.T) {
 		Log:       Log{FullNumbers: true},
 		SMPP: SMPP{
 			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,
-			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536,
+			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536, WriteBuffer: 1 << 20,
 		},
+		Limits: defaultLimits,
 	}
 	got := load(t, "testdata/full.toml")
 	if d := cmp.Diff(want, got, secretPaths); d != "" {
@@ -255,8 +263,9 @@ func TestDefaults(t *testing.T) {
 		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},
 		SMPP: SMPP{
 			SessionInit: 10 * time.Second, EnquireLink: 30 * time.Second, Response: 60 * time.Second,
-			MaxPDU: 70 << 10, WriteStall: 30 * time.Second, Window: 4096,
+			MaxPDU: 70 << 10, WriteStall: 30 * time.Second, Window: 4096, WriteBuffer: 1 << 20,
 		},
+		Limits: defaultLimits,
 	}
 	if d := cmp.Diff(want, load(t, "testdata/minimal.toml"), secretPaths); d != "" {
 		t.Errorf("Load(minimal.toml) (-want +got):\n%s", d)
@@ -282,8 +291,8 @@ func TestAccounts(t *testing.T) {
 		{some, "news", Account{SystemID: "news", Divert: false, DefaultAlphabet: coding.ASCII}},
 		{some, "anyone", Account{SystemID: "anyone", Divert: false, DefaultAlphabet: coding.GSM7}},
 	} {
-		if got := tt.c.Account(tt.id); got != tt.want {
-			t.Errorf("Account(%q) of %s = %+v, want %+v", tt.id, tt.c.File, got, tt.want)
+		if d := cmp.Diff(tt.want, tt.c.Account(tt.id), secretPaths); d != "" {
+			t.Errorf("Account(%q) of %s (-want +got):\n%s", tt.id, tt.c.File, d)
 		}
 	}
 	if m, ok := some.SMSC("nobody"); ok {

@@ -38,6 +38,7 @@ func parse(file string, data []byte) (*Config, []Fault) {
 	l.policy(s, c)
 	l.rest(s, c)
 	l.smpp(s, c)
+	l.limits(s, c)
 	s.refuse("route")
 	s.close()
 	l.idle(s, c, smscs)
@@ -70,9 +71,12 @@ func (l *loader) listen(file *section, c *Config) {
 		if !strings.HasSuffix(a, ":0") { // each of these gets a port of its own
 			seen.check(s, "addr", a)
 		}
-		t := serverTLS(s)
+		c.Listen = append(c.Listen, Listen{
+			Addr: a, TLS: serverTLS(s),
+			ProxyFrom: prefixes(s, "proxy_from"),
+			ReusePort: get(s, "reuse_port", false, boolean),
+		})
 		s.close()
-		c.Listen = append(c.Listen, Listen{a, t})
 	}
 }
 
@@ -110,6 +114,8 @@ func (l *loader) smscs(file *section, c *Config) []*section {
 		}
 		m.TLS = clientTLS(s)
 		m.LocalAddr = get(s, "local_addr", netip.Addr{}, localAddr)
+		m.ProxyHeader = get(s, "proxy", 0, oneOf[uint8]("none", "v2")) == 1
+		m.Outbind = outbindFrom(s)
 		seen.check(s, "name", m.Name)
 		s.close()
 		c.SMSCs = append(c.SMSCs, m)
@@ -136,6 +142,10 @@ func (l *loader) intercept(file *section, c *Config, smscs []*section) {
 	}
 	for k, m := range c.SMSCs {
 		if m.Name == "" || m.Name != i.FallbackSMSC {
+			if m.Outbind != nil {
+				l.missing(smscs[k].where("outbind"), "smsc.outbind",
+					"is of use for Shunt's own binds only, want it on the [[smsc]] that intercept.fallback_smsc names")
+			}
 			continue
 		}
 		for _, key := range []string{"system_id", "password_file"} {
@@ -188,7 +198,10 @@ func (l *loader) accounts(file *section, c *Config) {
 			DefaultCountry:  get(s, "default_country", "", str(country)),
 		}
 		seen.check(s, "system_id", a.SystemID)
-		s.refuse("password_file", "allow", "window", "rate", "max_binds")
+		a.Allow = prefixes(s, "allow")
+		a.MaxBinds = get(s, "max_binds", 0, integer(1, 100_000))
+		a.Outbind = outbind(s)
+		s.refuse("password_file", "window", "rate")
 		s.close()
 		c.Accounts = append(c.Accounts, a)
 	}
@@ -416,5 +429,8 @@ func (l *loader) smpp(file *section, c *Config) {
 		WriteStall:  get(s, "write_stall", 30*time.Second, timer),
 		MaxPDU:      get(s, "max_pdu", 70<<10, size(4<<10, 1<<20)),
 		Window:      get(s, "window", 4096, integer(1, 65536)),
+		WindowFull:  get(s, "window_full", WindowWait, oneOf[WindowFull](windowFullNames...)),
+		WriteBuffer: get(s, "write_buffer", 1<<20, size(64<<10, 16<<20)),
+		Inactivity:  get(s, "inactivity", 0, duration(time.Minute, 30*24*time.Hour)),
 	}
 }

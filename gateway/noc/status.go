@@ -94,6 +94,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 			*list = []string{}
 		}
 	}
+	if j.Push == nil {
+		j.Push = []PushLane{}
+	}
 	if j.Own == nil {
 		j.Own = []OwnBind{}
 	}

@@ -32,6 +32,7 @@ type Spool interface {
 type Options struct {
 	Spool    Spool
 	Receiver func(msg.Account) (Bind, bool) // a bind of the account, if one is up
+	Wanted   func(msg.Account)              // told, now and then, of an account whose receipts wait for a bind; must not block; may be nil
 	Window   int                            // receipts in flight an account, 0 = 50
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -174,6 +175,9 @@ func (d *Deliverer) sendOne(l *line) bool {
 	if !late {
 		var ok bool
 		if bind, ok = d.o.Receiver(l.account); !ok {
+			if d.o.Wanted != nil {
+				d.o.Wanted(l.account)
+			}
 			return false
 		}
 	}

@@ -36,6 +36,11 @@ type Bind struct {
 	Since   time.Time
 	State   any // the Decider's own, set once before the first PDU
 
+	// WindowFull answers a request of the ESME's that finds the window towards
+	// the SMSC full; ESME_ROK: it waits, and TCP holds the ESME back. Set once
+	// before the first PDU.
+	WindowFull pdu.Status
+
 	down, up *smpp.Session
 	decider  Decider
 	pending  pending // requests that Divert took and that are not answered yet
@@ -118,7 +123,11 @@ func (b *Bind) relay() {
 		upEnded <- err
 	}()
 	err := b.down.Serve((*downReader)(b))
-	if timeout := time.Duration(b.ending.Load()); timeout > 0 {
+	timeout := time.Duration(b.ending.Load())
+	if timeout == 0 && b.down.Inactive() {
+		timeout = unbindWait
+	}
+	if timeout > 0 {
 		b.up.Unbind(timeout)
 	} else {
 		b.up.Finish() // what the ESME sent before it went still goes
@@ -156,6 +165,10 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 	case pdu.Unbind:
 		b.pending.wait(unbindWait) // every accepted submit has its answer first
 	}
+	if b.WindowFull != pdu.ROK && p.ID() != pdu.Unbind && p.ID().Answered() {
+		b.tryRequest(p)
+		return
+	}
 	passRequest(b.up, p)
 }
 
@@ -174,6 +187,15 @@ type upReader Bind
 func (r *upReader) HandleRequest(p pdu.PDU)  { passRequest(r.down, p) }
 func (r *upReader) HandleResponse(p pdu.PDU) { passResponse((*Bind)(r), r.down, p) }
 func (r *upReader) HandleBatch()             { r.down.Flush() }
+
+// tryRequest forwards a request, or answers it if the window is full. Nothing
+// of the sort is done with what the SMSC sends: it would have to keep it, and
+// the ESME is read on anyway.
+func (b *Bind) tryRequest(p pdu.PDU) {
+	if ok, _ := b.up.TryForward(p); !ok {
+		_ = b.down.Send(pdu.AppendHeader(nil, p.ID().Response(), b.WindowFull, p.Seq()))
+	}
+}
 
 // passRequest forwards a request. A session that has ended takes nothing: its
 // peer is told by the end of this one.

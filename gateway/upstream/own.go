@@ -33,6 +33,8 @@ type OwnOptions struct {
 	Window   int // outstanding submits a session
 	IDFormat IDFormat
 	SMPP     smpp.Config
+	// ProxyHeader: connections begin with a PROXY v2 header, LOCAL.
+	ProxyHeader bool
 	// OnReceipt takes a final or intermediate receipt. It must not block;
 	// answer is to be called once, from any goroutine, when the receipt is
 	// durable, with the command_status for the SMSC.
@@ -89,32 +91,54 @@ func (w *Own) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Backoff between attempts to bind: doubled from the first to the last, each
+// Pauses between attempts to bind: doubled from the first to the last, each
 // time by a random factor of 0.5 to 1.5, so that many gateways do not return
-// at once.
+// at once. A bind that is accepted and dropped at once is a failed attempt too:
+// only one that has lived for stableAfter, an enquire_link interval as usual
+// (SMPP v3.4 §7.2), has them begin anew.
 const (
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 30 * time.Second
+	stableAfter  = 30 * time.Second
 )
 
+// backoff is the pause after the next failed attempt; zero at first.
+type backoff time.Duration
+
+// next is the pause after an attempt whose session, if it got one, lived so
+// long.
+func (b *backoff) next(lived time.Duration) time.Duration {
+	if *b == 0 || lived >= stableAfter {
+		*b = backoff(firstBackoff)
+	}
+	wait := time.Duration(float64(*b) * (0.5 + rand.Float64()))
+	*b = min(2**b, backoff(lastBackoff))
+	return wait
+}
+
 func (w *Own) keep(ctx context.Context, id pdu.ID) {
-	for backoff := firstBackoff; ctx.Err() == nil; {
-		s, _, err := smpp.Dial(ctx, w.o.Addr, id, w.o.Bind, w.o.SMPP)
+	var header *smpp.ProxyHeader
+	if w.o.ProxyHeader {
+		header = &smpp.ProxyHeader{} // LOCAL: the bind is nobody's but ours
+	}
+	for pause := backoff(0); ctx.Err() == nil; {
+		var lived time.Duration
+		s, _, err := smpp.DialProxy(ctx, w.o.Addr, header, id, w.o.Bind, w.o.SMPP)
 		if err == nil {
-			backoff = firstBackoff
 			w.o.Log.Info("own bind is up", "smsc", w.o.SMSC, "bind", id.String())
+			up := time.Now()
 			err = w.serve(ctx, id, s)
+			lived = time.Since(up)
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		w.setErr(err)
-		wait := time.Duration(float64(backoff) * (0.5 + rand.Float64()))
+		wait := pause.next(lived)
 		w.o.Log.Warn("own bind is down", "smsc", w.o.SMSC, "bind", id.String(), "error", err, "retry_in", wait.Round(time.Millisecond))
 		if !sleep(ctx, wait) {
 			return
 		}
-		backoff = min(2*backoff, lastBackoff)
 	}
 }
 
@@ -295,26 +319,24 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		}
 	}
 	switch p.ID() {
-	case pdu.DeliverSM:
+	case pdu.DeliverSM, pdu.DataSM: // receipts of data_sm may come as either (SMPP v3.4 §2.8)
+		id := p.ID()
 		var m pdu.SM
-		if err := m.Decode(p); err != nil {
-			s.own.o.Log.Warn("deliver_sm does not decode", "smsc", s.own.o.SMSC, "error", err)
-			answer(pdu.DeliverSM, pdu.RSYSERR)
+		if err := m.DecodeMessage(p); err != nil {
+			s.own.o.Log.Warn("message does not decode", "smsc", s.own.o.SMSC, "command", id.String(), "error", err)
+			answer(id, pdu.RSYSERR)
 			return
 		}
 		r, ok := smpp.ParseReceipt(&m)
 		if !smpp.IsReceipt(&m) || !ok {
 			s.own.Ignored.Add(1)
-			answer(pdu.DeliverSM, pdu.RXPAPPN) // nobody here ever takes it
+			answer(id, pdu.RXPAPPN) // nobody here ever takes it
 			return
 		}
 		s.own.o.OnReceipt(Receipt{
 			SMSC: s.own.o.SMSC, ID: s.own.o.IDFormat.OfReceipt(r.ID), Receipt: r,
 			Recipient: string(m.Source.Addr), Sender: string(m.Dest.Addr),
-		}, func(st pdu.Status) { answer(pdu.DeliverSM, st) })
-	case pdu.DataSM:
-		s.own.Ignored.Add(1)
-		answer(pdu.DataSM, pdu.RXPAPPN)
+		}, func(st pdu.Status) { answer(id, st) })
 	case pdu.Unbind:
 		answer(pdu.UnbindResp, pdu.ROK)
 		s.Finish()

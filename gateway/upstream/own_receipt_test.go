@@ -84,6 +84,13 @@ func TestOwnReceives(t *testing.T) {
 	if second.r.ID != "7" || second.r.State != smpp.StateEnroute {
 		t.Errorf("receipt %+v", second.r)
 	}
+	smsc.send(withSeq(dataSM(smpp.ESMReceipt, "id:9 stat:DELIVRD err:000"), 13))
+	third := <-got
+	if third.r.ID != "9" || third.r.State != smpp.StateDelivered {
+		t.Errorf("receipt in a data_sm %+v", third.r)
+	}
+	third.answer(pdu.ROK)
+	smsc.want(pdu.AppendMessageResp(nil, pdu.DataSMResp, pdu.ROK, 13, ""))
 	smsc.wantNothing() // until it is durable
 	second.answer(pdu.ROK)
 	smsc.want(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, 12, ""))
@@ -99,7 +106,8 @@ func TestOwnReceives(t *testing.T) {
 		{"a message", sms(pdu.DeliverSM, nil), pdu.DeliverSMResp, pdu.RXPAPPN},
 		{"a text that looks like a receipt", sms(pdu.DeliverSM, func(m *pdu.SM) { m.ShortMessage = []byte("id:7 stat:DELIVRD err:000") }), pdu.DeliverSMResp, pdu.RXPAPPN},
 		{"a receipt without an id", receiptPDU("stat:DELIVRD err:000", 0), pdu.DeliverSMResp, pdu.RXPAPPN},
-		{"data_sm", rawText(pdu.DataSM, "\x00"), pdu.DataSMResp, pdu.RXPAPPN},
+		{"data_sm", dataSM(0, "hello"), pdu.DataSMResp, pdu.RXPAPPN},
+		{"data_sm that does not decode", rawText(pdu.DataSM, "\x00"), pdu.DataSMResp, pdu.RSYSERR},
 		{"deliver_sm that does not decode", raw(pdu.DeliverSM, 0), pdu.DeliverSMResp, pdu.RSYSERR},
 	} {
 		smsc.send(withSeq(c.p, 20))
@@ -178,4 +186,9 @@ func TestIDFormats(t *testing.T) {
 			t.Errorf("format %d: %q in the response is %q, %q in the receipt is %q; want the same: %t", c.f, c.resp, resp, c.receipt, receipt, c.same)
 		}
 	}
+}
+
+func dataSM(esmClass byte, text string) pdu.PDU {
+	m := pdu.Data{ESMClass: esmClass, TLVs: pdu.AppendTLV(nil, pdu.TagMessagePayload, []byte(text))}
+	return m.Append(nil, 0)
 }

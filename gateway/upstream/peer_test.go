@@ -145,7 +145,12 @@ type center struct {
 
 func newCenter(t testing.TB) *center {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return newCenterOn(t, "127.0.0.1:0")
+}
+
+func newCenterOn(t testing.TB, addr string) *center {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,17 +188,22 @@ type rig struct {
 
 func newRig(t testing.TB, set func(*Proxy)) *rig {
 	t.Helper()
-	r := &rig{t: t, smsc: newCenter(t), ended: make(chan error, 1)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRigOn(t, l, newCenter(t), set)
+}
+
+func newRigOn(t testing.TB, l net.Listener, smsc *center, set func(*Proxy)) *rig {
+	t.Helper()
+	r := &rig{t: t, smsc: smsc, ended: make(chan error, 1)}
 	r.proxy = &Proxy{
 		Upstream: r.smsc.addr(), SessionInit: patience, SMPP: smpp.Config{Response: patience},
 		Decider: forwardAll{}, Hub: new(Hub), Log: slog.New(slog.DiscardHandler),
 	}
 	if set != nil {
 		set(r.proxy)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
 	}
 	r.addr = l.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())

@@ -10,9 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"shunt/gateway/msg"
 	"shunt/smpp"
 	"shunt/smpp/pdu"
 )
@@ -22,17 +22,64 @@ type Proxy struct {
 	Upstream    string                           // the SMSC's host:port
 	SessionInit time.Duration                    // from the connection to the bind, §7.2 session_init_timer
 	SMPP        smpp.Config                      // of both sides; its TLS and Local are towards the SMSC
+	ProxyHeader bool                             // upstream connections begin with a PROXY v2 header that names the ESME
 	Local       func(systemID string) netip.Addr // an account's own source address towards the SMSC; may be nil
+	Account     func(systemID string) Account    // what holds for binds of a system_id; may be nil
+	Limits      Limits
+	Outbinds    []OutbindPeer // SMSCs that may connect here and send outbind
 	Decider     Decider
 	Hub         *Hub
 	Log         *slog.Logger
 
-	wg sync.WaitGroup
+	Counters Counters
+
+	wg    sync.WaitGroup
+	once  sync.Once
+	gate  *gate
+	dials chan struct{} // turns to connect to the SMSC; nil: no limit
+
+	mu         sync.Mutex
+	up         map[string]int  // binds that are up, by system_id
+	outbinding map[string]bool // Outbind is under way, by system_id
+
+	surplusLogged atomic.Int64 // when, in Unix seconds
+}
+
+// Account is what a Proxy holds binds of a system_id to.
+type Account struct {
+	Allow    []netip.Prefix // sources it may bind from; empty: any
+	MaxBinds int            // binds it may have at a time; 0: any number
+	Outbind  *Outbind       // how to ask it for a bind; nil: it cannot be asked
+}
+
+// An Opener is a connection with something in front of its first PDU, such as
+// the header of a balancer. Open reads that within the deadline and gives what
+// is behind it, whose RemoteAddr is the client's.
+type Opener interface {
+	Open(deadline time.Time) (net.Conn, error)
+}
+
+// prepare makes what the limits need, once.
+func (x *Proxy) prepare() {
+	x.once.Do(func() {
+		x.gate = newGate(x.Limits, &x.Counters)
+		x.gate.blocked = func(p netip.Prefix, d time.Duration) {
+			x.Log.Warn("too many failed binds: binds from this source are refused", "source", p.String(), "for", d)
+		}
+		x.gate.freed = func(p netip.Prefix) {
+			x.Log.Info("binds from this source are taken again", "source", p.String())
+		}
+		if x.Limits.Dials > 0 {
+			x.dials = make(chan struct{}, x.Limits.Dials)
+		}
+		x.up, x.outbinding = make(map[string]int), make(map[string]bool)
+	})
 }
 
 // Serve accepts on l until ctx is done or l fails. It closes l. Sessions that
 // are up stay up: see Close.
 func (x *Proxy) Serve(ctx context.Context, l net.Listener) error {
+	x.prepare()
 	x.wg.Add(1) // Close waits for it: nothing is accepted behind its back
 	defer x.wg.Done()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -42,7 +89,7 @@ func (x *Proxy) Serve(ctx context.Context, l net.Listener) error {
 		switch {
 		case err == nil:
 			wait = 5 * time.Millisecond
-			x.wg.Go(func() { x.serveConn(ctx, conn) })
+			x.take(ctx, conn)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of file descriptors, or the peer is gone already
@@ -74,26 +121,93 @@ func (x *Proxy) Close(timeout time.Duration) {
 		x.wg.Go(func() { b.unbind(timeout) })
 	}
 	x.wg.Wait()
+	if x.gate != nil {
+		x.gate.close()
+	}
 }
 
-func (x *Proxy) serveConn(ctx context.Context, conn net.Conn) {
+// take admits a connection; a surplus one costs no more than its closing. Of
+// one from a balancer the source is known only behind its header.
+func (x *Proxy) take(ctx context.Context, conn net.Conn) {
+	var from netip.Prefix
+	if _, later := conn.(Opener); !later {
+		from = sourceOf(conn.RemoteAddr())
+	}
+	now := time.Now()
+	w, ok := x.gate.enter(from, now, func() { _ = conn.Close() })
+	if !ok {
+		x.surplus(conn, now)
+		return
+	}
+	x.wg.Go(func() {
+		defer w.leave()
+		x.serveConn(ctx, conn, w, now.Add(x.SessionInit))
+	})
+}
+
+// surplus closes a connection that is over a limit. A flood is not worth a line
+// a connection.
+func (x *Proxy) surplus(conn net.Conn, now time.Time) {
+	const every = 10 // seconds
+	if last := x.surplusLogged.Load(); now.Unix()-last >= every && x.surplusLogged.CompareAndSwap(last, now.Unix()) {
+		x.Log.Warn("connections over the limits are closed", "last_peer", conn.RemoteAddr().String(),
+			"too_fast", x.Counters.ConnectsRefused.Load(), "too_many_unbound", x.Counters.UnboundRefused.Load())
+	}
+	_ = conn.Close()
+}
+
+// serveConn serves an admitted connection to its end.
+func (x *Proxy) serveConn(ctx context.Context, conn net.Conn, w *waiting, deadline time.Time) {
+	o, later := conn.(Opener)
+	if !later {
+		x.serveSession(ctx, conn, &entry{x: x, w: w, deadline: deadline})
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	opened, err := o.Open(deadline)
+	stop()
+	if err != nil {
+		if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+			x.Counters.HeadersRefused.Add(1)
+			x.Log.Warn("connection from a balancer refused", "peer", conn.RemoteAddr().String(), "error", err)
+		}
+		_ = conn.Close()
+		return
+	}
+	if now := time.Now(); !w.identify(sourceOf(opened.RemoteAddr()), now) {
+		x.surplus(opened, now)
+		return
+	}
+	x.serveSession(ctx, opened, &entry{x: x, w: w, deadline: deadline})
+}
+
+// serveSession brings a connection to a bind and serves that.
+func (x *Proxy) serveSession(ctx context.Context, conn net.Conn, e *entry) {
 	down := smpp.NewSession(conn, x.SMPP)
+	e.down, e.peer = down, addrOf(conn.RemoteAddr())
 	stop := context.AfterFunc(ctx, func() {
-		if !x.Hub.bound(down) {
+		if !e.adopted.Load() && !x.Hub.bound(down) {
 			down.Close(context.Canceled)
 		}
 	})
 	defer stop()
-	b, err := x.handshake(ctx, down)
+	b, err := e.handshake(ctx)
 	if err != nil {
 		down.Finish()
 		<-down.Done()
+		if e.w.gone() {
+			err = errEvicted
+		}
 		if !errors.Is(err, io.EOF) {
 			x.Log.Info("no bind", "peer", conn.RemoteAddr().String(), "error", err)
 		}
 		return
 	}
+	defer x.unreserve(e.systemID)
 	x.Hub.add(b)
+	if e.bound != nil {
+		e.bound()
+	}
 	if ctx.Err() != nil { // bound while Close was already under way
 		x.wg.Go(func() { b.unbind(time.Second) })
 	}
@@ -103,78 +217,6 @@ func (x *Proxy) serveConn(ctx context.Context, conn net.Conn) {
 	x.Log.Info("unbound", "esme", b.Account.SystemID, "peer", b.Peer(), "reason", *b.lastErr.Load())
 }
 
-// handshake reads until a bind that the SMSC accepts, or until the ESME has
-// used up its time, which nothing but a bind prolongs. A refused ESME may try
-// again, as far as its SMSC lets it.
-func (x *Proxy) handshake(ctx context.Context, down *smpp.Session) (*Bind, error) {
-	for deadline := time.Now().Add(x.SessionInit); ; {
-		p, err := down.ReadPDU(time.Until(deadline))
-		if err != nil {
-			return nil, fmt.Errorf("waiting for a bind: %w", err)
-		}
-		switch id := p.ID(); {
-		case id.IsBind():
-			b, status, err := x.bind(ctx, down, p)
-			if err != nil {
-				return nil, err
-			}
-			if b != nil {
-				return b, nil
-			}
-			x.Log.Info("bind refused by the SMSC", "peer", down.RemoteAddr().String(), "status", status.String())
-			deadline = time.Now().Add(x.SessionInit)
-		case id == pdu.EnquireLink:
-			_ = down.Send(pdu.AppendHeader(nil, pdu.EnquireLinkResp, pdu.ROK, p.Seq()))
-		case id == pdu.Unbind:
-			_ = down.Send(pdu.AppendHeader(nil, pdu.UnbindResp, pdu.ROK, p.Seq()))
-			return nil, io.EOF
-		case id.Answered(): // not in this state (§2.3)
-			_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RINVBNDSTS, p.Seq()))
-		}
-		down.Flush()
-	}
-}
-
-// bind makes the upstream bind for p and passes its answer on. b is nil when
-// the SMSC refused.
-func (x *Proxy) bind(ctx context.Context, down *smpp.Session, p pdu.PDU) (b *Bind, status pdu.Status, err error) {
-	id, seq := p.ID(), p.Seq()
-	var req pdu.Bind
-	decodeErr := req.Decode(p) // the SMSC judges it; without a system_id nothing is diverted
-	up, err := x.dial(ctx, req.SystemID)
-	if err != nil {
-		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
-		down.Flush()
-		return nil, 0, fmt.Errorf("SMSC %s: %w", x.Upstream, err)
-	}
-	stop := context.AfterFunc(ctx, func() { up.Close(context.Canceled) }) // a stop does not wait for a slow SMSC
-	resp, err := x.exchange(up, p)
-	stop()
-	if err != nil {
-		up.Close(err)
-		_ = down.Send(pdu.AppendHeader(nil, id.Response(), pdu.RBINDFAIL, seq))
-		down.Flush()
-		return nil, 0, fmt.Errorf("SMSC %s: %w", x.Upstream, err)
-	}
-	status = resp.Status()
-	refused := status != pdu.ROK || resp.ID() != id.Response()
-	_ = down.Send(resp)
-	down.Flush()
-	if refused {
-		up.Close(smpp.ErrUnbound)
-		return nil, status, nil
-	}
-	up.SetSequence(seq)
-	b = &Bind{
-		Type: id, Version: req.InterfaceVersion, Since: time.Now(), down: down, up: up, decider: x.Decider,
-		Account: msg.Account{SystemID: req.SystemID, SystemType: req.SystemType, AddressRange: req.AddressRange},
-	}
-	if decodeErr != nil {
-		b.Account = msg.Account{}
-	}
-	return b, status, nil
-}
-
 // dialTimeout bounds the connection to the SMSC, and bindTimeout its answer to a
 // bind where the configuration does not: an ESME waits behind them.
 const (
@@ -182,21 +224,59 @@ const (
 	bindTimeout = 60 * time.Second
 )
 
-// dial connects to the SMSC from the address that the account has there.
-func (x *Proxy) dial(ctx context.Context, systemID string) (*smpp.Session, error) {
+// turn waits for the turn to connect to the SMSC, in order of arrival.
+func (x *Proxy) turn(ctx context.Context, deadline time.Time) error {
+	if x.dials == nil {
+		return nil
+	}
+	select {
+	case x.dials <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	select {
+	case x.dials <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		x.Counters.DialsRefused.Add(1)
+		return errNoTurn
+	}
+}
+
+var errNoTurn = errors.New("too many connections to it are being made: no turn in time")
+
+// dial connects to the SMSC in turn, from the address that the account has
+// there; source is the ESME's address.
+func (x *Proxy) dial(ctx context.Context, systemID string, source net.Addr, deadline time.Time) (*smpp.Session, error) {
+	if err := x.turn(ctx, deadline); err != nil {
+		return nil, err
+	}
+	if x.dials != nil {
+		defer func() { <-x.dials }()
+	}
 	local := x.SMPP.Local
 	if x.Local != nil {
 		if a := x.Local(systemID); a.IsValid() {
 			local = a
 		}
 	}
+	var header *smpp.ProxyHeader
+	if x.ProxyHeader {
+		header = &smpp.ProxyHeader{Source: source}
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := smpp.Connect(ctx, x.Upstream, local, x.SMPP.TLS)
+	conn, err := smpp.Connect(ctx, x.Upstream, local, x.SMPP.TLS, header)
 	if err != nil {
 		return nil, err
 	}
-	return smpp.NewSession(conn, x.SMPP), nil
+	cfg := x.SMPP
+	cfg.Inactivity = 0 // the ESME's counts: it ends both
+	return smpp.NewSession(conn, cfg), nil
 }
 
 // exchange sends the bind as it came and reads to its answer.

@@ -269,7 +269,9 @@ func TestBeforeBind(t *testing.T) {
 		esme.wantHeader(s.p.ID().Response(), pdu.RINVBNDSTS, 9)
 	}
 	for _, s := range unanswered() {
-		esme.send(s.p)
+		if s.p.ID() != pdu.Outbind { // see TestOutbindRefused
+			esme.send(s.p)
+		}
 	}
 	esme.send(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, 9, "id")) // to nothing
 	esme.wantNothing()

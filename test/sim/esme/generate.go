@@ -97,6 +97,7 @@ type generator struct {
 	validity string
 	onlyTLV  bool // no second TLV: the client does not keep their order
 	seq      int
+	count    int // messages in all, 0: no end
 	long     uint16
 	pending  []submit // further parts of a long message
 }
@@ -108,7 +109,7 @@ func newGenerator(o *Options, numbers []string) (*generator, error) {
 	}
 	g := &generator{
 		rng: rand.New(rand.NewPCG(o.Seed, 0x45534d45)), tag: fmt.Sprintf("%s%X", strings.ToUpper(o.SystemID), o.Seed&0xFFF),
-		numbers: numbers, from: o.From, mix: mix, receipts: o.Receipts, onlyTLV: o.Client == ClientGoSMPP,
+		numbers: numbers, from: o.From, mix: mix, count: o.Count, receipts: o.Receipts, onlyTLV: o.Client == ClientGoSMPP,
 	}
 	for _, m := range mix {
 		g.total += m.weight
@@ -166,7 +167,11 @@ func (g *generator) next() (submit, error) {
 			texts[0] += g.fill(pick(g, longTexts), ref+strconv.Itoa(i))
 		}
 		whole = texts[0]
-		if texts = split(whole); len(texts) == 1 {
+		texts = split(whole)
+		if g.count > 0 && g.seq+len(texts)-1 > g.count { // no long message ends in the middle
+			kind, texts = "gsm", []string{g.fill(pick(g, gsmTexts), ref)}
+		}
+		if len(texts) == 1 {
 			whole = ""
 		}
 		g.long++

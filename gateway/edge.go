@@ -1,0 +1,44 @@
+package gateway
+
+import (
+	"fmt"
+
+	"shunt/gateway/config"
+	"shunt/gateway/msg"
+	"shunt/gateway/upstream"
+)
+
+// limitsOf are the limits of the configuration.
+func limitsOf(l *config.Limits) upstream.Limits {
+	return upstream.Limits{
+		Unbound: l.Unbound, UnboundPerSource: l.UnboundPerSource, ConnectRate: int(l.ConnectRate),
+		BindFailures: l.BindFailures, BindFailureWindow: l.BindFailureWindow,
+		BlockFirst: l.BlockFirst, BlockMost: l.BlockMost, Dials: l.UpstreamDials,
+	}
+}
+
+// askForBind has an account's ESME bind for the receipts that wait for it, where
+// the configuration says how (outbind).
+func (g *Gateway) askForBind(a msg.Account) {
+	if g.serving.Err() != nil || g.cfg.Account(a.SystemID).Outbind == nil {
+		return
+	}
+	go func() { _ = g.proxy.Outbind(g.serving, a) }() // it logs what fails
+}
+
+// accountsOf finds what the configuration holds a system_id to.
+func accountsOf(c *config.Config) (func(systemID string) upstream.Account, error) {
+	all := make(map[string]upstream.Account, len(c.Accounts))
+	for _, a := range c.Accounts {
+		u := upstream.Account{Allow: a.Allow, MaxBinds: a.MaxBinds}
+		if o := a.Outbind; o != nil {
+			t, err := o.TLS.Config(o.Addr)
+			if err != nil {
+				return nil, fmt.Errorf("account %s: outbind: tls: %w", a.SystemID, err)
+			}
+			u.Outbind = &upstream.Outbind{Addr: o.Addr, TLS: t, SystemID: o.SystemID, Password: string(o.Password.Bytes())}
+		}
+		all[a.SystemID] = u
+	}
+	return func(systemID string) upstream.Account { return all[systemID] }, nil
+}
