@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"shunt/gateway/config"
 	"shunt/gateway/msg"
@@ -41,4 +42,22 @@ func accountsOf(c *config.Config) (func(systemID string) upstream.Account, error
 		all[a.SystemID] = u
 	}
 	return func(systemID string) upstream.Account { return all[systemID] }, nil
+}
+
+// edgeCounters are what the limits and the accounts' own have refused, but for
+// what is zero.
+func (g *Gateway) edgeCounters() map[string]uint64 {
+	c := &g.proxy.Counters
+	all := make(map[string]uint64)
+	for name, n := range map[string]*atomic.Uint64{
+		"connects-refused": &c.ConnectsRefused, "unbound-refused": &c.UnboundRefused, "unbound-closed": &c.UnboundClosed,
+		"proxy-headers-refused": &c.HeadersRefused, "binds-failed": &c.BindsFailed, "binds-blocked": &c.BindsBlocked,
+		"blocks": &c.Blocks, "not-allowed": &c.NotAllowed, "max-binds": &c.TooManyBinds, "dials-refused": &c.DialsRefused,
+		"outbinds-taken": &c.OutbindsTaken, "outbinds-refused": &c.OutbindsRefused,
+	} {
+		if v := n.Load(); v > 0 {
+			all[name] = v
+		}
+	}
+	return all
 }

@@ -134,7 +134,7 @@ func (g *Gateway) counters() noc.Counters {
 	d := &g.dispatcher.Counters
 	c := noc.Counters{
 		Diverted: sum[msg.ReasonDivert], Shadow: sum[msg.ReasonShadow],
-		Reasons: make(map[string]uint64), Pushes: make(map[string]uint64),
+		Reasons: make(map[string]uint64), Pushes: make(map[string]uint64), Edge: g.edgeCounters(),
 		FallbackSent: d.Sent.Load(), FallbackRetried: d.Retried.Load(), FallbackResubmitted: d.Resubmitted.Load(),
 		ReceiptsSent: g.receipts.Sent.Load(), ReceiptsWaiting: uint64(g.receipts.Waiting()),
 	}

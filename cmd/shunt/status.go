@@ -62,6 +62,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
 		row(w, "reasons", counts(c.Reasons))
 		row(w, "pushes", counts(c.Pushes))
+		if len(c.Edge) > 0 {
+			row(w, "edge", counts(c.Edge))
+		}
 		row(w, "fallback", fmt.Sprintf("sent %d, retried %d, resubmitted %d", c.FallbackSent, c.FallbackRetried, c.FallbackResubmitted))
 		row(w, "receipts", fmt.Sprintf("sent %d, waiting %d", c.ReceiptsSent, c.ReceiptsWaiting))
 		s := &st.Spool

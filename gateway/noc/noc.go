@@ -96,6 +96,7 @@ type Counters struct {
 	Shadow              uint64            `json:"shadow"`
 	Reasons             map[string]uint64 `json:"reasons"` // submit_sm by msg.Reason
 	Pushes              map[string]uint64 `json:"pushes"`  // attempts by outcome
+	Edge                map[string]uint64 `json:"edge"`    // what was refused before or instead of a bind, by what
 	FallbackSent        uint64            `json:"fallback_sent"`
 	FallbackRetried     uint64            `json:"fallback_retried"`
 	FallbackResubmitted uint64            `json:"fallback_resubmitted"`

@@ -202,6 +202,7 @@ func TestStatus(t *testing.T) {
 		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1},
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
 		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5}},
+		Push: []PushLane{{App: "chat", Provider: "apns", Breaker: "open", Until: when, Reason: "http-503", Trips: 2}},
 		Spool: spool.Stats{
 			Live: map[msg.State]int{msg.Pushed: 2}, LiveTotal: 2, ReceiptsDue: 1, Queued: 3, Max: 9, Puts: 10, Events: 11, Replays: 12,
 			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17,
@@ -210,6 +211,7 @@ func TestStatus(t *testing.T) {
 		},
 		Counters: Counters{
 			SubmitsIn: 1, Forwarded: 2, Diverted: 3, Shadow: 4, Reasons: map[string]uint64{"divert": 3}, Pushes: map[string]uint64{"accepted": 2},
+			Edge:         map[string]uint64{"binds-failed": 3},
 			FallbackSent: 5, FallbackRetried: 6, FallbackResubmitted: 7, ReceiptsSent: 8, ReceiptsWaiting: 9,
 		},
 		FailOpen: []string{"index-loading"},

@@ -100,7 +100,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	if j.Own == nil {
 		j.Own = []OwnBind{}
 	}
-	for _, m := range []*map[string]uint64{&j.Counters.Reasons, &j.Counters.Pushes} {
+	for _, m := range []*map[string]uint64{&j.Counters.Reasons, &j.Counters.Pushes, &j.Counters.Edge} {
 		if *m == nil {
 			*m = map[string]uint64{}
 		}
