@@ -75,9 +75,9 @@ func (b *box) last(id msg.ID) msg.Event {
 	return steps[len(steps)-1].Event
 }
 
-// TestReceiptBeforeResponse: it is held, answered when it is durable, and
+// TestTrap03ReceiptBeforeResponse: it is held, answered when it is durable, and
 // counts.
-func TestReceiptBeforeResponse(t *testing.T) {
+func TestTrap03ReceiptBeforeResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
 		id := b.put(b.message())

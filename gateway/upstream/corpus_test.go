@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"shunt/smpp/pdu"
 )
@@ -51,6 +52,8 @@ func messages(id pdu.ID) []sample {
 	add("vendor TLVs", sms(id, withTLVs(tlv(0x1400, "\x01"), tlv(0x3FFF, "vendor"), tlv(0x1580, "theirs"))))
 	add("TLVs out of order", sms(id, withTLVs(tlv(0x0427, "\x02"), tlv(0x001E, "id\x00"), tlv(0x0005, "\x01"))))
 	add("duplicate TLVs", sms(id, withTLVs(tlv(0x0204, "\x00\x01"), tlv(0x0204, "\x00\x01"), tlv(0x0204, "\x00\x02"))))
+	add("sar_*", sms(id, withTLVs(tlv(0x020C, "\x00\x2a"), tlv(0x020E, "\x02"), tlv(0x020F, "\x01"))))
+	add("sar_* that do not add up", sms(id, withTLVs(tlv(0x020C, "\x00\x2a"), tlv(0x020F, "\x09"))))
 	add("empty TLVs", sms(id, withTLVs(tlv(0x1501, ""), tlv(0x130C, ""))))
 	add("reserved tags", sms(id, withTLVs(tlv(0x0000, "zero"), tlv(0xFFFF, "last"))))
 	add("TLV of a wrong length", sms(id, withTLVs(tlv(0x0427, "\x02\x00\x00"))))
@@ -126,6 +129,10 @@ func operations() []sample {
 		{"replace_sm", rawText(pdu.ReplaceSM, "4f2a\x00\x01\x01447700900000\x00\x00\x00\x01\x00\x05hello")},
 		{"broadcast_sm, v5.0", rawText(0x00000111, "\x00\x01\x01447700900000\x00")},
 		{"query_broadcast_sm, v5.0", rawText(0x00000112, "id\x00")},
+		{"cancel_broadcast_sm, v5.0", rawText(0x00000113, "\x00id\x00\x01\x01447700900000\x00")},
+		{"data_sm with addresses of 64", rawText(pdu.DataSM, "\x00\x01\x01"+strings.Repeat("1", 64)+"\x00\x01\x01"+strings.Repeat("2", 64)+"\x00\x00\x01\x00")},
+		{"cancel_sm without an id", rawText(pdu.CancelSM, "\x00\x00\x01\x01447700900000\x00\x01\x01447700900042\x00")},
+		{"replace_sm with a message_payload, v5.0", rawText(pdu.ReplaceSM, "4f2a\x00\x01\x01447700900000\x00\x00\x00\x01\x00\x00\x04\x24\x00\x02hi")},
 		{"unknown command", rawText(0x0000010A, "whatever")},
 		{"vendor command", rawText(0x00010200, "\x00\x01\x02")},
 		{"command 0", raw(0)},

@@ -155,7 +155,7 @@ func TestOwnUnreachable(t *testing.T) {
 	}
 }
 
-func TestIDFormats(t *testing.T) {
+func TestTrap01MessageIDs(t *testing.T) {
 	for _, c := range []struct {
 		f             IDFormat
 		resp, receipt string

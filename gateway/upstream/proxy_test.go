@@ -22,8 +22,8 @@ func withSeq(p pdu.PDU, seq uint32) pdu.PDU {
 // other, and its answer on the way back.
 func cross(t *testing.T, from, to *peer) {
 	samples := slices.Concat(messages(pdu.SubmitSM), messages(pdu.DeliverSM), operations())
-	if len(samples) < 40 {
-		t.Fatalf("the corpus has %d samples, want 40 at least", len(samples))
+	if len(samples) < 100 {
+		t.Fatalf("the corpus has %d samples, want 100 at least", len(samples))
 	}
 	for i, s := range samples {
 		// Sequence numbers of all sizes, in no order, and invalid ones.

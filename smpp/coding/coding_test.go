@@ -16,9 +16,9 @@ import (
 
 var alphabets = []Alphabet{GSM7, Latin1, ASCII, UCS2, CP1252, GSM7Packed}
 
-// TestOfDataCoding goes through all 256 values (SMPP v3.4 §5.2.19) for every
+// TestTrap04DataCoding goes through all 256 values (SMPP v3.4 §5.2.19) for every
 // default alphabet.
-func TestOfDataCoding(t *testing.T) {
+func TestTrap04DataCoding(t *testing.T) {
 	for _, dflt := range []Alphabet{Unsupported, GSM7, Latin1, ASCII, UCS2, CP1252, GSM7Packed, numAlphabets} {
 		want := map[byte]Alphabet{0x01: ASCII, 0x03: Latin1, 0x08: UCS2}
 		if dflt != Unsupported && dflt < numAlphabets {
