@@ -41,6 +41,7 @@ type center struct {
 	mu       sync.Mutex
 	sessions map[*smpp.Session]string // their system_ids
 	took     []took
+	multi    pdu.Status // of submit_multi_resp
 }
 
 type took struct {
@@ -131,6 +132,16 @@ func (h *centerSession) HandleRequest(p pdu.PDU) {
 		n := len(h.c.took)
 		h.c.mu.Unlock()
 		_ = h.s.Send(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, p.Seq(), fmt.Sprintf("smsc-%d", n)))
+	case id == pdu.SubmitMulti:
+		h.c.mu.Lock()
+		h.c.took = append(h.c.took, took{h.systemID, bytes.Clone(p)})
+		n, status := len(h.c.took), h.c.multi
+		h.c.mu.Unlock()
+		var resp pdu.MultiResp
+		if status == pdu.ROK {
+			resp.MessageID = fmt.Appendf(nil, "smsc-%d", n)
+		}
+		_ = h.s.Send(resp.Append(nil, status, p.Seq()))
 	default:
 		_ = h.s.Send(pdu.AppendHeader(nil, id.Response(), pdu.ROK, p.Seq()))
 		if id == pdu.Unbind {
@@ -178,6 +189,28 @@ func (h *esmeSession) HandleRequest(p pdu.PDU) {
 
 func (h *esmeSession) HandleResponse(pdu.PDU) {}
 func (h *esmeSession) HandleBatch()           {}
+
+// ask sends p and gives the whole answer.
+func (e *esme) ask(p pdu.PDU) pdu.PDU {
+	e.t.Helper()
+	got := make(chan pdu.PDU, 1)
+	err := e.s.Call(p, func(p pdu.PDU, err error) {
+		if err != nil {
+			e.t.Errorf("answer: %v", err)
+		}
+		got <- bytes.Clone(p)
+	})
+	if err != nil {
+		e.t.Fatalf("Call() = %v", err)
+	}
+	select {
+	case p := <-got:
+		return p
+	case <-time.After(patience):
+		e.t.Fatal("no answer")
+	}
+	return nil
+}
 
 // submit sends p and gives the message_id of its answer.
 func (e *esme) submit(p pdu.PDU) string {
