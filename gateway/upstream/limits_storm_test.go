@@ -47,7 +47,7 @@ func fullCenter(t *testing.T) string {
 // TestRebindStorm: many ESMEs bind while the SMSC is down. Each has an answer
 // within its time, and few connections are tried at a time.
 func TestRebindStorm(t *testing.T) {
-	const esmes, dials = 200, 4
+	const esmes, dials = 1000, 16
 	down := fullCenter(t)
 	r := newRig(t, func(x *Proxy) {
 		x.Upstream, x.SessionInit = down, time.Second
