@@ -59,8 +59,8 @@ func TestList(t *testing.T) {
 			t.Errorf("list = %s, want no text", a.body)
 		}
 		for _, m := range page.Messages {
-			if m.From != "ACME" || !strings.HasSuffix(m.ReceivedAt, "Z") || !strings.HasSuffix(m.ClaimBy, "Z") {
-				t.Errorf("listed %+v, want from ACME and times in UTC", m)
+			if !strings.HasPrefix(m.From, "ACME-") || !strings.HasSuffix(m.ReceivedAt, "Z") || !strings.HasSuffix(m.ClaimBy, "Z") {
+				t.Errorf("listed %+v, want from its sender and times in UTC", m)
 			}
 			got = append(got, m.ID)
 		}

@@ -191,12 +191,13 @@ func submitSM(set func(*pdu.SM)) pdu.PDU {
 	return pdu.AppendSM(nil, pdu.SubmitSM, 0x4711, &m)
 }
 
-// message is one that the app has ten seconds for and the carrier an hour.
+// message is one that the app has ten seconds for and the carrier an hour, from
+// a sender of its own: it waits for no other.
 func (b *box) message() *spool.Message {
 	now := time.Now()
 	id := b.spool.NewID()
 	return &spool.Message{
-		ID: id, WireID: id.String(), Account: msg.Account{SystemID: "bank"}, To: subscriber, App: "chat", From: "Parcel24",
+		ID: id, WireID: id.String(), Account: msg.Account{SystemID: "bank"}, To: subscriber, App: "chat", From: "Parcel24-" + id.String()[20:],
 		PDU: submitSM(nil), Version: 0x34, RegisteredDelivery: 1,
 		ReceivedAt: now, ClaimBy: now.Add(10 * time.Second), ExpiresAt: now.Add(time.Hour), Lease: 5 * time.Second,
 	}

@@ -136,7 +136,7 @@ func (d *Dispatcher) Observe(c spool.Change) {
 	switch {
 	case c.To == msg.Accepted && !r.Follows() && (c.From == msg.None || c.From == msg.Held):
 		d.push(r)
-	case c.To == msg.Fallback && (c.From != msg.Fallback || c.Event.Kind == msg.EvReplace):
+	case c.Turn && (c.Event.Kind == msg.EvTurn || c.Event.Kind == msg.EvReplace):
 		d.fallback.add(smsOf(&r, false))
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
 		d.unknown(r)
@@ -156,7 +156,8 @@ func (d *Dispatcher) Observe(c spool.Change) {
 	}
 }
 
-// Resume takes a live message that was found at the start, before Run.
+// Resume takes a live message that was found at the start, before Run. Which of
+// those in FALLBACK may go the spool tells as soon as it starts.
 func (d *Dispatcher) Resume(r spool.Record) {
 	switch {
 	case r.State.Final():
@@ -170,8 +171,6 @@ func (d *Dispatcher) Resume(r spool.Record) {
 		d.push(r)
 	case r.SMSBegun: // written or not, nobody can say: its outcome is unknown
 		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart}, nil)
-	case r.State == msg.Fallback:
-		d.fallback.add(smsOf(&r, false))
 	case r.State == msg.SMSUnknown:
 		d.unknown(r)
 	case r.Resubmits > 0:

@@ -105,7 +105,7 @@ func TestNotification(t *testing.T) {
 		m := b.message()
 		b.put(m)
 		synctest.Wait()
-		want := []push.Notification{{ID: m.ID.String(), From: "Parcel24", Token: "token-phone", Sandbox: true, Expires: m.ClaimBy}}
+		want := []push.Notification{{ID: m.ID.String(), From: m.From, Token: "token-phone", Sandbox: true, Expires: m.ClaimBy}}
 		got := b.provider.pushes()
 		if len(got) != 1 || !got[0].Expires.Equal(m.ClaimBy) {
 			t.Fatalf("pushes %+v, want one that expires at %s", got, m.ClaimBy)

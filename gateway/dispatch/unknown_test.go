@@ -25,6 +25,7 @@ func (b *box) stray(id, recipient, sender string) chan pdu.Status {
 func (b *box) lost(set func(*spool.Message)) msg.ID {
 	b.t.Helper()
 	m := b.message()
+	m.From = "Parcel24"
 	if set != nil {
 		set(m)
 	}
@@ -107,6 +108,7 @@ func TestNotSettledByAddress(t *testing.T) {
 				}
 			}
 			m := b.message()
+			m.From = "Parcel24"
 			m.RegisteredDelivery = 0 // it leaves the spool with its outcome
 			first := b.put(m)
 			b.wantState(first, msg.SMSSubmitted)
@@ -143,7 +145,9 @@ func TestLateResponseClaimsItsReceipt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
 		unknown := b.lost(nil)
-		id := b.put(b.message())
+		m := b.message()
+		m.From = "Parcel24"
+		id := b.put(m)
 		synctest.Wait()
 		answer := b.stray("id2", "447700900042", "Parcel24")
 		time.Sleep(unclaimedAfter - 500*time.Millisecond)

@@ -58,6 +58,9 @@ const (
 	ReasonApp          // the app's call
 	ReasonESME         // the ESME's request
 	ReasonIncomplete   // a long message: a part is missing, or was not taken
+	ReasonSpoolStalled // the spool's disk does not answer
+	ReasonResubmit     // the same submit again, after its session was lost: answered with the first one's id
+	ReasonReplaced     // a later message with replace_if_present_flag took its place
 	numReasons
 )
 
@@ -68,7 +71,7 @@ var reasonNames = [numReasons]string{
 	"scheduled", "replace-if-present", "tlv", "text", "one-time-code", "validity", "canary", "plan-carrier",
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
-	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete",
+	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
 }
 
 func (r Reason) String() string {

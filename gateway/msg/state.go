@@ -20,7 +20,7 @@ const (
 	SMSFailed                 // the SMSC refused it or reported a failure (final)
 	Expired                   // validity ended first (final)
 	Unknown                   // claimed and never acknowledged, or no receipt ever came (final)
-	Held                      // a part of a long message: on stable storage, waits for the others
+	Held                      // on stable storage, waits: for the other parts, its hour or its turn; see Hold
 	Cancelled                 // its ESME took it back before the app or the carrier had it (final)
 	numStates
 )
@@ -102,6 +102,10 @@ const (
 	EvHoldDeadline        // a part is missing for too long, or went by carrier
 	EvCancel              // cancel_sm
 	EvReplace             // replace_sm
+	EvDue                 // schedule_delivery_time has come
+	EvTurn                // everything before it between the same two is decided
+	EvWithdraw            // its ESME was told that it was not taken
+	EvNoticeDone          // the ESME took a notice, or will never get it
 	numEvents
 )
 
@@ -109,7 +113,7 @@ var eventNames = [numEvents]string{
 	"none", "accept", "push-begin", "push-accepted", "push-dead", "claim", "delivered", "read",
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
-	"complete", "hold-deadline", "cancel", "replace",
+	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done",
 }
 
 func (e Event) String() string {
@@ -141,6 +145,39 @@ func Events() []Event {
 	}
 	return all
 }
+
+// Hold says what a message that is HELD waits for. Holds are stored on disk:
+// append only.
+type Hold uint8
+
+const (
+	NoHold       Hold = iota
+	HoldParts         // the other parts of its long message
+	HoldSchedule      // its schedule_delivery_time
+	HoldTurn          // the messages before it between the same two
+)
+
+var holdNames = [...]string{"", "parts", "schedule", "turn"}
+
+func (h Hold) String() string {
+	if int(h) < len(holdNames) {
+		return holdNames[h]
+	}
+	return fmt.Sprintf("hold(%d)", uint8(h))
+}
+
+// Notice is what an ESME may ask to be told beside the final receipt, as a set
+// of bits, stored on disk.
+type Notice uint8
+
+const (
+	NoticeEnroute   Notice = 1 << iota // intermediate notification (SMPP v3.4 §5.2.17, bit 4)
+	NoticeDelivered                    // SME delivery acknowledgement (bit 2)
+	NoticeRead                         // SME manual acknowledgement (bit 3)
+)
+
+// Notices are all notices in the order in which they can come about.
+var Notices = [...]Notice{NoticeEnroute, NoticeDelivered, NoticeRead}
 
 // Prefer says what to do with a message that an app claimed and never
 // acknowledged.

@@ -128,7 +128,8 @@ func (f *fixture) finish(a msg.Account, n int) []string {
 		id := f.spool.NewID()
 		ids = append(ids, id.String())
 		m := &spool.Message{
-			ID: id, WireID: id.String(), Account: a, To: 447700900042, App: "chat", From: "Parcel24",
+			ID: id, WireID: id.String(), Account: a, To: 447700900042, App: "chat", From: "Parcel24-" + id.String()[20:], // no other waits for it
+
 			PDU: submitSM(original()), Version: 0x34, RegisteredDelivery: 1, ReceivedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour),
 		}
 		put := make(chan error, 1)

@@ -168,11 +168,24 @@ const (
 	flagDuplicate // Prefer is PossibleDuplicate
 	flagPart      // Group, Number and Total follow the texts
 	flagEdited    // Edition follows those
+	flagExtra     // an octet of extra fields, and those fields, follow that
 )
 
-// bodyPart in the octet of a body's Prefer says that Group, Number and Total
-// follow the PDU.
-const bodyPart = 0x80
+// What the octet of extra fields announces, in the order of its bits. The two
+// lowest bits are the Hold.
+const (
+	extraHold  = 0x03
+	extraOwed  = 1 << (iota + 1) // an octet
+	extraCause                   // an octet
+	extraDue                     // a time
+)
+
+// Bits in the octet of a body's Prefer: Group, Number and Total follow the PDU;
+// DueAt follows those.
+const (
+	bodyPart = 0x80
+	bodyDue  = 0x40
+)
 
 // appendRecord writes what "S" and "H" hold: everything but the octets.
 // steps is the number of trace steps written so far.
@@ -202,7 +215,55 @@ func appendRecord(b []byte, r *Record, steps uint16) []byte {
 	if r.Edition > 0 {
 		b = binary.BigEndian.AppendUint16(b, r.Edition)
 	}
+	return appendExtra(b, r)
+}
+
+// extraOf is the octet of extra fields.
+func extraOf(r *Record) byte {
+	x := byte(r.Hold) & extraHold
+	if r.Owed != 0 {
+		x |= extraOwed
+	}
+	if r.Cause != msg.NoReason {
+		x |= extraCause
+	}
+	if !r.DueAt.IsZero() {
+		x |= extraDue
+	}
+	return x
+}
+
+func appendExtra(b []byte, r *Record) []byte {
+	x := extraOf(r)
+	if x == 0 {
+		return b
+	}
+	b = append(b, x)
+	if x&extraOwed != 0 {
+		b = append(b, byte(r.Owed))
+	}
+	if x&extraCause != 0 {
+		b = append(b, byte(r.Cause))
+	}
+	if x&extraDue != 0 {
+		b = appendTime(b, r.DueAt)
+	}
 	return b
+}
+
+// extra reads what appendExtra wrote.
+func (d *decoder) extra(r *Record) {
+	x := d.u8("extra fields")
+	r.Hold = msg.Hold(x & extraHold)
+	if x&extraOwed != 0 {
+		r.Owed = msg.Notice(d.u8("owed"))
+	}
+	if x&extraCause != 0 {
+		r.Cause = msg.Reason(d.u8("cause"))
+	}
+	if x&extraDue != 0 {
+		r.DueAt = d.time("due_at")
+	}
 }
 
 func flagsOf(r *Record) (f byte) {
@@ -223,6 +284,9 @@ func flagsOf(r *Record) (f byte) {
 	}
 	if r.Edition > 0 {
 		f |= flagEdited
+	}
+	if extraOf(r) != 0 {
+		f |= flagExtra
 	}
 	return f
 }
@@ -270,6 +334,12 @@ func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
 	if flags&flagEdited != 0 {
 		r.Edition = d.u16("edition")
 	}
+	if flags&flagExtra != 0 {
+		d.extra(&r)
+	}
+	if r.Hold == msg.NoHold && r.State == msg.Held { // as the first version wrote it: only parts were held
+		r.Hold = msg.HoldParts
+	}
 	if r.WireID == "" {
 		r.WireID = id.String()
 	}
@@ -285,6 +355,9 @@ func appendBody(b []byte, m *Message) []byte {
 	prefer := byte(m.Prefer)
 	if m.Total > 0 {
 		prefer |= bodyPart
+	}
+	if !m.DueAt.IsZero() {
+		prefer |= bodyDue
 	}
 	b = append(b, m.Alphabet, m.Version, m.RegisteredDelivery, prefer)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.To))
@@ -302,6 +375,9 @@ func appendBody(b []byte, m *Message) []byte {
 	if m.Total > 0 {
 		b = append(append(b, m.Group[:]...), m.Number, m.Total)
 	}
+	if !m.DueAt.IsZero() {
+		b = appendTime(b, m.DueAt)
+	}
 	return b
 }
 
@@ -313,7 +389,7 @@ func decodeBody(id msg.ID, b []byte) (*Message, error) {
 	m.Version = d.u8("version")
 	m.RegisteredDelivery = d.u8("registered_delivery")
 	prefer := d.u8("prefer")
-	m.Prefer = msg.Prefer(prefer &^ bodyPart)
+	m.Prefer = msg.Prefer(prefer &^ (bodyPart | bodyDue))
 	m.To = msg.Number(d.u64("to"))
 	m.Lease = time.Duration(d.u64("lease"))
 	m.ReceivedAt = d.time("received_at")
@@ -335,6 +411,9 @@ func decodeBody(id msg.ID, b []byte) (*Message, error) {
 	m.PDU = append([]byte(nil), d.take(int(n), "pdu")...)
 	if prefer&bodyPart != 0 {
 		m.Group, m.Number, m.Total = d.part()
+	}
+	if prefer&bodyDue != 0 {
+		m.DueAt = d.time("due_at")
 	}
 	return m, d.end()
 }

@@ -33,15 +33,20 @@ func genRecord() *rapid.Generator[Record] {
 		if wire == "" {
 			wire = someID.String()
 		}
+		state, hold := rapid.SampledFrom(msg.States()).Draw(t, "state"), msg.NoHold
+		if state == msg.Held {
+			hold = rapid.SampledFrom([]msg.Hold{msg.HoldParts, msg.HoldSchedule, msg.HoldTurn}).Draw(t, "hold")
+		}
 		return Record{
 			ID: someID, WireID: wire, To: msg.Number(rapid.Uint64().Draw(t, "to")),
+			Hold: hold, DueAt: at("due"), Owed: msg.Notice(rapid.Byte().Draw(t, "owed")), Cause: msg.Reason(rapid.Byte().Draw(t, "cause")),
 			Account: msg.Account{SystemID: text("sid"), SystemType: text("stype"), AddressRange: text("range")},
 			App:     text("app"), From: text("from"),
 			Version: rapid.Byte().Draw(t, "v"), RegisteredDelivery: rapid.Byte().Draw(t, "rd"),
 			ReceivedAt: at("received"), ClaimBy: at("claim"), ExpiresAt: at("expires"),
 			Lease:  time.Duration(rapid.Int64().Draw(t, "lease")),
 			Prefer: rapid.SampledFrom([]msg.Prefer{msg.PossibleLoss, msg.PossibleDuplicate}).Draw(t, "prefer"),
-			State:  rapid.SampledFrom(msg.States()).Draw(t, "state"), Since: at("since"),
+			State:  state, Since: at("since"),
 			Device: text("device"), SMSBegun: rapid.Bool().Draw(t, "begun"),
 			SMSAttempts: rapid.Uint16().Draw(t, "attempts"), Resubmits: rapid.Uint16().Draw(t, "resubmits"),
 			Peer: text("peer"), SMSID: text("smsid"), SMSErr: text("smserr"),

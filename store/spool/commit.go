@@ -13,10 +13,11 @@ import (
 // item is one entry of the queue: a message to put, or an event.
 type item struct {
 	body  *Message
-	put   func(error)
+	put   *ticket // with body
 	event Event
 	done  func(Result)
 	timer bool // posted by the wheel: set it again if the commit fails
+	turn  bool // posted by tellTurns: called again if the commit fails
 }
 
 // size is the item's part of a commit, roughly.
@@ -52,6 +53,7 @@ type outcome struct {
 	err      error
 	changed  bool
 	replayed bool
+	dead     bool // a put that was withdrawn before its commit
 
 	event  Event // of one in batch.also
 	lo, hi int   // of an item: its part of batch.also
@@ -73,6 +75,8 @@ type batch struct {
 	outs   []outcome        // of the items, in their order
 	also   []outcome        // what the items did to other parts of their long messages
 	parts  map[msg.ID][]int // the drafts of parts that were put in this batch, by group
+	pairs  map[ends]msg.ID  // those of the batch's messages that are in turn, with the first letter of each
+	finals []Outcome        // of the messages that the batch ended
 	steps  []pair
 	arena  []byte // keys and values; Badger copies them
 	lowest msg.ID // of the messages put
@@ -84,9 +88,11 @@ func (b *batch) reset(now time.Time) {
 	clear(b.also)
 	clear(b.parts)
 	clear(b.where)
+	clear(b.pairs)
 	clear(b.steps)
 	b.now, b.lowest = now, msg.ID{}
 	b.drafts, b.outs, b.also, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.steps[:0], b.arena[:0]
+	b.finals = b.finals[:0]
 }
 
 // find is the draft of a message: of this batch, of RAM, or, for what comes
@@ -118,21 +124,68 @@ func (b *batch) keep(id msg.ID, d draft) int {
 // add puts one item through the table.
 func (b *batch) add(it *item) {
 	var out outcome
-	if it.body != nil {
-		out = b.accept(it)
-	} else {
+	switch {
+	case it.body == nil:
 		out = b.happen(&it.event, it.timer)
+	case it.put.begin():
+		out = b.accept(it)
+	default:
+		out.dead = true
 	}
 	out.lo = len(b.also)
 	if out.changed {
-		b.drafts[out.at].dirty = true
-		b.trace(out.at, &it.event, out.from)
+		b.changed(out.at, &it.event, out.from)
 		if out.rec.Part() {
 			b.spread(it, &out)
 		}
 	}
 	out.hi = len(b.also)
 	b.outs = append(b.outs, out)
+}
+
+// changed notes what follows from an applied event beside the record itself.
+func (b *batch) changed(i int, e *Event, from msg.State) {
+	d := &b.drafts[i]
+	d.dirty = true
+	b.trace(i, e, from)
+	r := &d.rec
+	switch {
+	case r.State.Final() && !from.Final() && e.Kind != msg.EvWithdraw:
+		b.finals = append(b.finals, Outcome{ID: r.ID, Event: e.Kind, Reason: e.Reason, At: r.DoneAt})
+	case d.finished && r.live(): // a read mark that the ESME is to be told of
+		b.under(r.ID)
+	}
+	b.order(r, from)
+}
+
+// order notes the pair of a message that is, or was, in turn.
+func (b *batch) order(r *Record, from msg.State) {
+	if !r.turn() && (from.Final() || from == msg.None) {
+		return
+	}
+	p := endsOf(r)
+	if _, ok := b.pairs[p]; !ok {
+		first := msg.ID{} // none of this batch
+		if r.turn() {
+			first = r.letter()
+		}
+		b.pairs[p] = first
+	}
+}
+
+// waits tells whether a message of another letter goes before r. Of what this
+// batch itself lets go on it may say so wrongly: callPairs makes up for that.
+func (b *batch) waits(r *Record) bool {
+	p := endsOf(r)
+	first := b.pairs[p]
+	return b.s.index.busy(p, r.letter()) || !first.IsZero() && first != r.letter()
+}
+
+// under keeps the cursor at or below id.
+func (b *batch) under(id msg.ID) {
+	if b.lowest.IsZero() || compare(id, b.lowest) < 0 {
+		b.lowest = id
+	}
 }
 
 // accept takes a message that is put.
@@ -150,11 +203,12 @@ func (b *batch) accept(it *item) outcome {
 		it.event.Detail = fmt.Sprintf("part %d of %d, with %s", m.Number, m.Total, m.Group)
 	}
 	d := draft{rec: newRecord(m), body: m}
+	if d.rec.Hold == msg.NoHold && b.waits(&d.rec) {
+		d.rec.Hold = msg.HoldTurn
+	}
 	to, _ := Next(&d.rec, &it.event)
 	d.rec.apply(&it.event, to)
-	if b.lowest.IsZero() || compare(m.ID, b.lowest) < 0 {
-		b.lowest = m.ID
-	}
+	b.under(m.ID)
 	at := b.keep(m.ID, d)
 	if m.Total > 0 {
 		b.parts[m.Group] = append(b.parts[m.Group], at)
@@ -188,6 +242,7 @@ func (b *batch) happen(e *Event, timer bool) outcome {
 		}
 		e.Kind = d.event(nanos(b.now))
 	}
+	e.Wait = e.Kind == msg.EvDue && b.waits(r)
 	to, verdict := Next(r, e)
 	switch verdict {
 	case Applied:
@@ -275,6 +330,7 @@ func (b *batch) write() error {
 	for _, p := range b.steps {
 		w.set(p)
 	}
+	b.writeOutcomes(w)
 	if cursor, ok := b.cursor(); ok {
 		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
@@ -291,7 +347,7 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	r := &d.rec
 	keep := b.s.keepFor(r, b.now)
 	_, doubtful := b.s.doubtful[r.ID]
-	if doubtful {
+	if doubtful || d.finished && r.live() {
 		w.delete(b.idKey(kDone, r.ID))
 	}
 	if m := d.body; m != nil {
@@ -362,6 +418,9 @@ func (s *Spool) keepFor(r *Record, now time.Time) time.Duration {
 func (s *Spool) commitBatch(items []item) {
 	b := &s.batch
 	b.reset(s.o.Now())
+	began := time.Now()
+	s.commitBegan.Store(&began)
+	defer s.commitEnded()
 	for i := range items {
 		b.add(&items[i])
 	}
@@ -390,11 +449,16 @@ func (s *Spool) commitBatch(items []item) {
 	for i := range items {
 		s.answer(&items[i], &b.outs[i])
 	}
+	s.tellTurns()
+	if s.recall {
+		s.callAll()
+	}
 }
 
 // written notes what a successful commit settles beside its items.
 func (s *Spool) written(now time.Time) {
 	s.repaired()
+	s.outcomesWritten()
 	if s.nextCursor != (msg.ID{}) {
 		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
 		s.nextCursor = msg.ID{}
@@ -412,10 +476,14 @@ func (s *Spool) show() {
 	defer x.mu.Unlock()
 	for i := range b.drafts {
 		d := &b.drafts[i]
-		if !d.dirty || d.finished {
+		live := d.rec.live()
+		if !d.dirty || d.finished && !live {
 			continue
 		}
-		switch live := d.rec.live(); {
+		if d.finished {
+			s.slots.Add(1) // alive again, for a notice
+		}
+		switch {
 		case live && d.entry == nil:
 			d.entry = x.insert(&d.rec, d.steps)
 			if compare(d.rec.ID, s.highest) > 0 {
@@ -433,18 +501,25 @@ func (s *Spool) show() {
 		}
 		s.setTimer(d.entry)
 	}
+	s.callPairs()
 }
 
 // answer tells whoever waits for an item, and the observer.
 func (s *Spool) answer(it *item, out *outcome) {
-	if it.body != nil {
+	switch {
+	case out.dead:
+		return
+	case it.body != nil:
 		if out.err != nil {
 			s.slots.Add(-1)
 		}
-		it.put(out.err)
-	} else if it.done != nil {
+		if !it.put.answer(out.err) && out.err == nil {
+			s.takeBack(&out.rec)
+			return
+		}
+	case it.done != nil:
 		it.done(Result{Err: out.err, Record: out.rec, Replay: out.replayed})
-	} else if it.timer && out.err != nil {
+	case it.timer && out.err != nil:
 		if e := s.index.byID[it.event.ID]; e != nil && !e.timer.set() {
 			s.setTimer(e)
 		}
@@ -453,10 +528,18 @@ func (s *Spool) answer(it *item, out *outcome) {
 		return
 	}
 	if out.changed || out.replayed {
-		s.o.Observe(Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed})
+		s.observe(Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed})
 	}
 	for i := out.lo; i < out.hi; i++ {
 		o := &s.batch.also[i]
-		s.o.Observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
+		s.observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
 	}
+}
+
+func (s *Spool) observe(c Change) {
+	if c.To == msg.Fallback {
+		e := s.index.byID[c.Record.ID]
+		c.Turn = e != nil && e.state == msg.Fallback && e.called
+	}
+	s.o.Observe(c)
 }

@@ -47,11 +47,12 @@ func shut(t testing.TB, s *Spool) {
 	}
 }
 
-// message is one that asks for a receipt and has far deadlines.
+// message is one that asks for a receipt and has far deadlines, from a sender
+// of its own: it waits for no other.
 func message(s *Spool, now time.Time) *Message {
 	id := s.NewID()
 	return &Message{
-		ID: id, WireID: id.String(), To: testNumber, App: "chat", From: "Bank",
+		ID: id, WireID: id.String(), To: testNumber, App: "chat", From: "Bank " + id.String()[16:],
 		Account:  msg.Account{SystemID: "bank", SystemType: "ota", AddressRange: "^44"},
 		PDU:      []byte("\x00\x00\x00\x14\x00\x00\x00\x04 and so on"),
 		Alphabet: 3, Version: 0x34, RegisteredDelivery: 1,

@@ -22,10 +22,11 @@ type entry struct {
 	app, from                         unique.Handle[string]
 	more                              *extra // nil until a field of it is set
 	timer                             timer
-	older, newer                      *entry // ring of the messages of one number; the oldest's older is the newest
+	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
 	steps                             uint16
 	state                             msg.State // None once it left the live set
 	flags, version, registered        byte
+	called                            bool // it is its turn in this state, and whoever acts on that knows
 }
 
 // extra is what only some live messages have.
@@ -36,6 +37,10 @@ type extra struct {
 	attempts, resubmits, edition  uint16
 	group                         msg.ID
 	number, total                 byte
+	hold                          msg.Hold
+	owed                          msg.Notice
+	cause                         msg.Reason
+	due                           int64
 }
 
 // smsRef is an SMS as an SMSC of ours names it.
@@ -57,6 +62,7 @@ func (e *entry) record() Record {
 		r.Peer, r.DoneAt = x.peer.Value(), timeOf(x.done)
 		r.SMSAttempts, r.Resubmits, r.Edition = x.attempts, x.resubmits, x.edition
 		r.Group, r.Number, r.Total = x.group, x.number, x.total
+		r.Hold, r.Owed, r.Cause, r.DueAt = x.hold, x.owed, x.cause, timeOf(x.due)
 	}
 	if r.WireID == "" {
 		r.WireID = e.id.String()
@@ -72,6 +78,7 @@ func (e *entry) set(r *Record, steps uint16) {
 		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: unique.Make(r.Peer),
 		done: nanos(r.DoneAt), attempts: r.SMSAttempts, resubmits: r.Resubmits, edition: r.Edition,
 		group: r.Group, number: r.Number, total: r.Total,
+		hold: r.Hold, owed: r.Owed, cause: r.Cause, due: nanos(r.DueAt),
 	}
 	if r.WireID != r.ID.String() {
 		x.wireID = r.WireID
@@ -93,6 +100,9 @@ func (e *entry) deadlines() deadlines {
 	if e.flags&flagDuplicate != 0 {
 		d.prefer = msg.PossibleDuplicate
 	}
+	if e.more != nil {
+		d.hold, d.due = e.more.hold, e.more.due
+	}
 	return d
 }
 
@@ -101,7 +111,7 @@ func (e *entry) deadlines() deadlines {
 type index struct {
 	mu       sync.RWMutex
 	byID     map[msg.ID]*entry
-	byNumber map[msg.Number]*entry // the oldest
+	byNumber map[msg.Number]*entry // the oldest that is open
 	bySMS    map[smsRef]msg.ID
 	groups   map[msg.ID][]*entry // the live parts of each long message
 	order    []*entry            // by id; those that left have state None until the next tidying
@@ -132,14 +142,20 @@ func (x *index) insert(r *Record, steps uint16) *entry {
 		at--
 	}
 	x.order = slices.Insert(x.order, at, e)
-	x.link(e)
 	e.set(r, steps)
 	x.count(e, 1)
+	if e.open() {
+		x.link(e)
+	}
 	if r.Part() {
 		x.groups[r.Group] = append(x.groups[r.Group], e)
 	}
 	return e
 }
+
+// open tells whether the app may still get the message, or others wait behind
+// it.
+func (e *entry) open() bool { return e.inTurn() || e.state == msg.Held || e.state == msg.Claimed }
 
 // link puts e into the ring of its number, by id.
 func (x *index) link(e *entry) {
@@ -162,6 +178,9 @@ func (x *index) link(e *entry) {
 }
 
 func (x *index) unlink(e *entry) {
+	if e.newer == nil {
+		return
+	}
 	switch {
 	case e.newer == e:
 		delete(x.byNumber, e.to)
@@ -175,8 +194,17 @@ func (x *index) unlink(e *entry) {
 // update changes a message. The caller holds the lock.
 func (x *index) update(e *entry, r *Record, steps uint16) {
 	x.count(e, -1)
+	if r.State != e.state {
+		e.called = false
+	}
 	e.set(r, steps)
 	x.count(e, 1)
+	switch open := e.open(); {
+	case open && e.newer == nil:
+		x.link(e)
+	case !open:
+		x.unlink(e)
+	}
 }
 
 // remove takes a message out. The caller holds the lock.
@@ -273,8 +301,7 @@ func (x *index) waiting(n msg.Number, after msg.ID, limit int) []Record {
 	oldest := x.byNumber[n]
 	var list []Record
 	for e := oldest; e != nil; {
-		open := undecided(e.state) || e.state == msg.Claimed || e.state == msg.Held
-		if open && compare(e.id, after) > 0 {
+		if e.state != msg.Fallback && compare(e.id, after) > 0 {
 			list = append(list, e.record())
 			if len(list) == limit {
 				break

@@ -19,6 +19,8 @@ var (
 	ErrSuperseded = errors.New("another device or the carrier has the message")
 	ErrDuplicate  = errors.New("message id is already in the spool")
 	ErrInvalid    = errors.New("message cannot be spooled")
+	ErrStalled    = errors.New("spool's disk does not answer: the message was taken back")
+	ErrUnsure     = errors.New("spool's disk does not answer: should the message reach it, it is taken back then")
 )
 
 // Longest texts that a record keeps, in octets. Whoever sends them is not
@@ -46,6 +48,7 @@ type Message struct {
 	RegisteredDelivery byte
 
 	ReceivedAt, ClaimBy, ExpiresAt time.Time     // ClaimBy zero: no claim timer; ExpiresAt is required
+	DueAt                          time.Time     // schedule_delivery_time; zero: at once
 	Lease                          time.Duration // claimed → delivered; zero: none
 	Prefer                         msg.Prefer
 
@@ -67,6 +70,8 @@ func (m *Message) check() error {
 		return fmt.Errorf("message %s: part %d of %d of %s: %w", m.ID, m.Number, m.Total, m.Group, ErrInvalid)
 	case m.Total > 0 && m.HoldBy.IsZero():
 		return fmt.Errorf("message %s: hold_by: is zero: %w", m.ID, ErrInvalid)
+	case m.Total > 0 && !m.DueAt.IsZero():
+		return fmt.Errorf("message %s: due_at: a part of a long message cannot be scheduled: %w", m.ID, ErrInvalid)
 	case len(m.PDU) > maxPDU:
 		return fmt.Errorf("message %s: pdu: %d octets, at most %d fit: %w", m.ID, len(m.PDU), maxPDU, ErrInvalid)
 	}
@@ -98,8 +103,11 @@ type Event struct {
 	SMSErr      string    // the carrier receipt's err or the command_status; 16 octets are kept
 	DoneAt      time.Time // the carrier receipt's done date, or the app's time of acknowledgement
 
-	ClaimBy time.Time // EvComplete
-	Replace *Message  // EvReplace: the message as it is from now on
+	ClaimBy time.Time  // EvComplete
+	Replace *Message   // EvReplace: the message as it is from now on
+	Notice  msg.Notice // EvNoticeDone: which one
+
+	Wait bool // EvComplete, EvDue: another message goes first; the committer's own
 }
 
 // normalise cuts what is too long to keep. A device's name is never cut: two
@@ -190,6 +198,11 @@ type Record struct {
 	ReceiptDue  bool      // final, a receipt was asked for, and the ESME has not yet taken it
 	Edition     uint16    // how often replace_sm changed it
 
+	Hold  msg.Hold   // HELD: what it waits for
+	DueAt time.Time  // schedule_delivery_time; zero: none
+	Owed  msg.Notice // notices that came about and that the ESME has not yet taken
+	Cause msg.Reason // why it went to the carrier; if it never did, why it ended
+
 	Group         msg.ID // as Message.Group
 	Number, Total byte
 }
@@ -203,7 +216,15 @@ func (r *Record) Follows() bool { return r.Part() && r.Group != r.ID }
 
 // live tells whether r still needs work: an outcome, or a receipt's delivery.
 func (r *Record) live() bool {
-	return r.State != msg.None && (!r.State.Final() || r.ReceiptDue)
+	return r.State != msg.None && (!r.State.Final() || r.ReceiptDue || r.Owed != 0)
+}
+
+// letter is what r's place in the order goes by: its long message, or itself.
+func (r *Record) letter() msg.ID {
+	if r.Part() {
+		return r.Group
+	}
+	return r.ID
 }
 
 // newRecord is the record of a message that is about to be accepted.
@@ -212,10 +233,13 @@ func newRecord(m *Message) Record {
 		ID: m.ID, WireID: m.wireID(), Account: m.Account, To: m.To, App: m.App, From: m.From,
 		Version: m.Version, RegisteredDelivery: m.RegisteredDelivery,
 		ReceivedAt: m.ReceivedAt, ClaimBy: m.ClaimBy, ExpiresAt: m.ExpiresAt,
-		Lease: m.Lease, Prefer: m.Prefer, Group: m.Group, Number: m.Number, Total: m.Total,
+		Lease: m.Lease, Prefer: m.Prefer, Group: m.Group, Number: m.Number, Total: m.Total, DueAt: m.DueAt,
 	}
-	if r.Part() {
-		r.ClaimBy = m.HoldBy
+	switch {
+	case r.Part():
+		r.ClaimBy, r.Hold = m.HoldBy, msg.HoldParts
+	case m.DueAt.After(m.ReceivedAt):
+		r.Hold = msg.HoldSchedule
 	}
 	return r
 }
@@ -239,11 +263,17 @@ type Step struct {
 
 // Change tells an observer what the committer synced. Of a replay nothing was
 // written: the state was there already.
+//
+// Turn tells that the message is in FALLBACK and its SMS may go: no earlier
+// message between the same two is undecided. It stays so until the SMS has its
+// answer. If it becomes so later, a Change of its own says it, with EvTurn,
+// from FALLBACK to FALLBACK; nothing was written for that.
 type Change struct {
 	Event    Event
 	From, To msg.State
 	Record   Record
 	Replay   bool
+	Turn     bool
 }
 
 // Result is what came of an event.

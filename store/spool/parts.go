@@ -36,7 +36,7 @@ func (b *batch) spread(it *item, out *outcome) {
 func (b *batch) join(out *outcome) {
 	members := b.members(out.rec.Group)
 	for _, i := range members {
-		if r := b.drafts[i].rec; i != out.at && r.State != msg.Held {
+		if r := b.drafts[i].rec; i != out.at && (r.State != msg.Held || r.Hold == msg.HoldTurn) {
 			b.follow(out.at, &r)
 			return
 		}
@@ -57,7 +57,10 @@ func (b *batch) join(out *outcome) {
 	if missing > 0 {
 		return
 	}
-	e := Event{Kind: msg.EvComplete, ClaimBy: claimBefore(b.drafts[out.at].body.ClaimBy, earliest, b.now)}
+	e := Event{
+		Kind: msg.EvComplete, ClaimBy: claimBefore(b.drafts[out.at].body.ClaimBy, earliest, b.now),
+		Wait: b.waits(&b.drafts[out.at].rec),
+	}
 	for _, i := range members {
 		b.toPart(i, e)
 	}
@@ -74,9 +77,9 @@ func claimBefore(claimBy, expires, now time.Time) time.Time {
 
 // follow lets the part i go the way of another part r of its long message.
 func (b *batch) follow(i int, r *Record) {
-	events := []Event{{Kind: msg.EvComplete, ClaimBy: r.ClaimBy}}
+	events := []Event{{Kind: msg.EvComplete, ClaimBy: r.ClaimBy, Wait: r.State == msg.Held}}
 	switch {
-	case undecided(r.State):
+	case undecided(r.State), r.State == msg.Held:
 	case r.State == msg.Claimed:
 		events = append(events, Event{Kind: msg.EvClaim, Device: r.Device})
 	case r.State == msg.Delivered:
@@ -103,8 +106,7 @@ func (b *batch) toPart(i int, e Event) {
 		return
 	}
 	d.rec.apply(&e, to)
-	d.dirty = true
-	b.trace(i, &e, from)
+	b.changed(i, &e, from)
 	b.also = append(b.also, outcome{at: i, rec: b.drafts[i].rec, from: from, changed: true, event: e})
 }
 

@@ -21,6 +21,9 @@ func (s *Spool) load() error {
 		if err := s.loadShort(txn); err != nil && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("read short ids: %w", err)
 		}
+		if err := s.loadOutcomes(txn); err != nil && !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("read outcomes: %w", err)
+		}
 		s.loadCursor(txn)
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kState}})
 		defer it.Close()

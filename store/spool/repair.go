@@ -41,9 +41,15 @@ func (s *Spool) failBatch(items []item, err error) {
 	for i := range items {
 		it := &items[i]
 		switch {
+		case it.body != nil && b.outs[i].dead:
 		case it.body != nil:
 			s.slots.Add(-1)
-			it.put(err)
+			it.put.answer(err)
+		case it.turn:
+			if e := s.index.byID[it.event.ID]; e != nil {
+				e.called = false
+			}
+			s.recall = true
 		case it.timer:
 			if e := s.index.byID[it.event.ID]; e != nil && !e.timer.set() {
 				s.wheel.Set(&e.timer, nanos(s.retryAt))

@@ -26,6 +26,8 @@ type Options struct {
 	Max          int           // live messages; 0 = 1,000,000
 	Retention    time.Duration // of finished messages and their trace; 0 = 72 h
 	ReceiptGrace time.Duration // how long after ExpiresAt an SMS waits for the carrier's receipt; 0 = 10 min
+	Stall        time.Duration // how long a put waits for its commit to begin; 0 = 2 s
+	GiveUp       time.Duration // how long one commit may take before its puts are answered; 0 = 10 s
 
 	Now    func() time.Time // nil = time.Now
 	Logger *slog.Logger     // nil discards
@@ -47,6 +49,12 @@ func (o *Options) defaults() {
 	}
 	if o.ReceiptGrace <= 0 {
 		o.ReceiptGrace = 10 * time.Minute
+	}
+	if o.Stall <= 0 {
+		o.Stall = 2 * time.Second
+	}
+	if o.GiveUp <= 0 {
+		o.GiveUp = 10 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -71,21 +79,31 @@ type Spool struct {
 	slots  atomic.Int64 // live messages and queued puts
 
 	// The queue. The callers fill it, the committer empties it.
-	queueMu sync.Mutex
-	queue   []item
-	closing bool
-	started bool
-	wake    chan struct{} // holds one when the queue may not be empty
-	stopped chan struct{} // closed when the committer has ended
-	ended   chan struct{} // closed when Close is through
-	ending  error         // what Close returns
+	queueMu  sync.Mutex
+	queue    []item
+	underWay []item // what the committer has taken and not yet answered
+	closing  bool
+	started  bool
+	wake     chan struct{} // holds one when the queue may not be empty
+	stopped  chan struct{} // closed when the committer has ended
+	ended    chan struct{} // closed when Close is through
+	ending   error         // what Close returns
 
 	// The database is closed under diskMu, so that no reader is in it.
 	diskMu     sync.RWMutex
 	diskClosed bool
 
+	commitBegan   atomic.Pointer[time.Time] // of the commit under way; nil: none is
+	stalled       atomic.Bool               // it takes too long: puts are refused
+	outcomesTaken atomic.Uint64
+
 	// The committer's.
 	batch          batch
+	called         []Record // whose turn has come with this commit
+	recall         bool     // some may have been lost: see callAll
+	outcomeSeq     uint64   // the last number that was given
+	outcomeNext    uint64   // that of the commit under way
+	outcomeGhost   uint64   // the highest that a failed commit may have left
 	spare          []item
 	wheel          *wheel
 	highest        msg.ID // of all messages seen
@@ -117,6 +135,7 @@ func Open(o Options) (*Spool, error) {
 		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
+	s.batch.pairs = make(map[ends]msg.ID)
 	s.stats.init()
 	err = store.CheckSchema(db, "spool", schema)
 	if err == nil {
@@ -139,18 +158,25 @@ func (s *Spool) Start() {
 		return
 	}
 	s.started = true
-	go s.run()
+	go func() {
+		s.callAll()
+		s.run()
+	}()
+	go s.watch()
 }
 
 // Put queues m and returns at once. done, which may be nil, is called once,
 // when m is on stable storage, or with the reason why it is not: ErrFull,
-// ErrClosed, ErrInvalid, ErrDuplicate or what the disk said. After an error of
-// the disk the message is not in the spool; what may have reached the disk of
-// it is taken back by the next commit. m and its PDU must not change before
-// done is called. An id is put once: that of a finished message is not noticed.
+// ErrClosed, ErrInvalid, ErrDuplicate, ErrStalled, ErrUnsure or what the disk
+// said. After an error of the disk the message is not in the spool; what may
+// have reached the disk of it is taken back by the next commit. ErrUnsure alone
+// leaves open what a crash before that would bring back, so that m must not go
+// another way. m and its PDU must not change after Put. An id is put once: that
+// of a finished message is not noticed.
 //
-// done runs on the committer, or, for what is refused at once, on the caller:
-// it must not block; it may call Put and Post, never Do or Close.
+// done runs on the committer, on the goroutine that looks after what waits, or,
+// for what is refused at once, on the caller: it must not block; it may call Put
+// and Post, never Do or Close.
 func (s *Spool) Put(m *Message, done func(error)) {
 	if done == nil {
 		done = func(error) {}
@@ -159,13 +185,17 @@ func (s *Spool) Put(m *Message, done func(error)) {
 		done(err)
 		return
 	}
+	if s.stalled.Load() {
+		done(ErrStalled)
+		return
+	}
 	if s.slots.Add(1) > int64(s.o.Max) {
 		s.slots.Add(-1)
 		s.stats.full.Add(1)
 		done(ErrFull)
 		return
 	}
-	if !s.push(item{body: m, put: done}) {
+	if !s.push(item{body: m, put: &ticket{done: done, since: time.Now()}}) {
 		s.slots.Add(-1)
 		done(ErrClosed)
 	}
@@ -218,8 +248,15 @@ func (s *Spool) take() (work []item, closing bool) {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
 	work, s.queue = s.queue, s.spare[:0]
-	s.spare = nil
+	s.spare, s.underWay = nil, work
 	return work, s.closing
+}
+
+// rest notes what of the work is still to be answered.
+func (s *Spool) rest(work []item) {
+	s.queueMu.Lock()
+	s.underWay = work
+	s.queueMu.Unlock()
 }
 
 // keepSpare takes back the array of a queue that was worked off; after a burst
@@ -250,7 +287,9 @@ func (s *Spool) run() {
 		for rest := work; ; {
 			n := portion(rest)
 			s.commitBatch(rest[:n])
-			if rest = rest[n:]; len(rest) == 0 {
+			rest = rest[n:]
+			s.rest(rest)
+			if len(rest) == 0 {
 				break
 			}
 		}

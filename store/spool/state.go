@@ -30,14 +30,16 @@ func (v Verdict) String() string {
 // same three: whichever the committer takes first wins the message. A third
 // party, the ESME, takes it from both with EvCancel.
 //
-// The parts of a long message are HELD until all are there. Until the carrier
-// wins they stand and fall together: see shared.
+// What is HELD waits for one thing, its Hold: the parts of a long message for
+// each other, a scheduled message for its hour, and each of them, like any
+// message, for its turn, while an earlier one between the same two is
+// undecided. Until the carrier wins, parts stand and fall together: see shared.
 func Next(r *Record, e *Event) (msg.State, Verdict) {
 	if r.State == msg.None {
 		switch {
 		case e.Kind != msg.EvAccept:
 			return msg.None, Refused
-		case r.Part():
+		case r.Hold != msg.NoHold:
 			return msg.Held, Applied
 		}
 		return msg.Accepted, Applied
@@ -54,12 +56,16 @@ func Next(r *Record, e *Event) (msg.State, Verdict) {
 		return nextSubmit(r, e)
 	case msg.EvSMSDelivered, msg.EvSMSFailed, msg.EvSMSExpired:
 		return nextCarrierReceipt(r, e)
-	case msg.EvComplete, msg.EvHoldDeadline:
+	case msg.EvComplete, msg.EvHoldDeadline, msg.EvDue, msg.EvTurn:
 		return nextHeld(r, e)
-	case msg.EvCancel, msg.EvReplace:
+	case msg.EvCancel, msg.EvReplace, msg.EvWithdraw:
 		return nextESME(r, e)
 	case msg.EvReceiptDone:
 		if r.State.Final() && r.ReceiptDue {
+			return r.State, Applied
+		}
+	case msg.EvNoticeDone:
+		if r.Owed&e.Notice != 0 {
 			return r.State, Applied
 		}
 	}
@@ -70,36 +76,46 @@ func Next(r *Record, e *Event) (msg.State, Verdict) {
 // to one of them in state s: until the carrier has won, none goes alone.
 func shared(s msg.State, e msg.Event) bool {
 	switch e {
-	case msg.EvComplete, msg.EvHoldDeadline, msg.EvPushDead, msg.EvClaimDeadline, msg.EvLease,
+	case msg.EvComplete, msg.EvTurn, msg.EvHoldDeadline, msg.EvPushDead, msg.EvClaimDeadline, msg.EvLease,
 		msg.EvClaim, msg.EvDelivered, msg.EvRead, msg.EvValidity, msg.EvCancel:
 		return s == msg.Held || undecided(s) || s == msg.Claimed || s == msg.Delivered
 	}
 	return false
 }
 
-// nextHeld: the parts of a long message become one message, or go singly.
+// nextHeld: what a message was held for has come, or does not come. Behind an
+// earlier message between the same two (e.Wait) it is held on, for its turn.
 func nextHeld(r *Record, e *Event) (msg.State, Verdict) {
-	switch {
-	case r.State != msg.Held:
+	if r.State != msg.Held {
 		return r.State, Refused
-	case e.Kind == msg.EvComplete:
+	}
+	switch {
+	case e.Kind == msg.EvHoldDeadline && r.Hold == msg.HoldParts:
+		return msg.Fallback, Applied
+	case e.Kind == msg.EvTurn && r.Hold == msg.HoldTurn:
+		return msg.Accepted, Applied
+	case e.Kind == msg.EvComplete && r.Hold == msg.HoldParts, e.Kind == msg.EvDue && r.Hold == msg.HoldSchedule:
+		if e.Wait {
+			return msg.Held, Applied
+		}
 		return msg.Accepted, Applied
 	}
-	return msg.Fallback, Applied
+	return r.State, Refused
 }
 
 // nextESME: the ESME takes its message back, or changes it, as long as nobody
 // else may have it (SMPP v3.4 §4.9, §4.10). A part of a long message cannot be
-// changed: the new text has no place for its user data header.
+// changed: the new text has no place for its user data header. EvWithdraw is
+// Shunt's own word for a message whose ESME was told that it was not taken.
 func nextESME(r *Record, e *Event) (msg.State, Verdict) {
-	unsent := undecided(r.State) || r.State == msg.Fallback && !r.SMSBegun
+	unsent := r.State == msg.Held || undecided(r.State) || r.State == msg.Fallback && !r.SMSBegun
 	switch {
 	case e.Kind == msg.EvCancel && r.State == msg.Cancelled:
 		return r.State, Replayed
-	case e.Kind == msg.EvCancel && (unsent || r.State == msg.Held):
-		return msg.Cancelled, Applied
 	case e.Kind == msg.EvReplace && unsent && !r.Part():
 		return r.State, Applied
+	case (e.Kind == msg.EvCancel || e.Kind == msg.EvWithdraw) && unsent:
+		return msg.Cancelled, Applied
 	}
 	return r.State, Refused
 }
@@ -159,7 +175,7 @@ func nextDeadline(r *Record, e *Event) (msg.State, Verdict) {
 		if r.State == msg.Claimed && r.Prefer == msg.PossibleDuplicate {
 			return msg.Fallback, Applied
 		}
-	case undecided(r.State):
+	case undecided(r.State), r.State == msg.Held && r.Hold == msg.HoldTurn:
 		return msg.Fallback, Applied
 	}
 	return r.State, Refused
@@ -236,6 +252,7 @@ func (r *Record) apply(e *Event, to msg.State) {
 		r.Device = e.Device
 	case msg.EvRead:
 		r.Read = true
+		r.Owed |= noticesOf(r.RegisteredDelivery) & msg.NoticeRead
 	case msg.EvSMSBegin:
 		r.SMSBegun = true
 		r.SMSAttempts = more(r.SMSAttempts)
@@ -249,21 +266,50 @@ func (r *Record) apply(e *Event, to msg.State) {
 		r.SMSBegun = false
 	case msg.EvReceiptDone:
 		r.ReceiptDue = false
+	case msg.EvNoticeDone:
+		r.Owed &^= e.Notice
 	}
 	if e.SMSErr != "" {
 		r.SMSErr = e.SMSErr
 	}
-	if to == r.State {
-		return
+	r.hold(e, to)
+	if to != r.State {
+		r.enter(e, to)
 	}
+}
+
+// hold notes what r is held for from now on.
+func (r *Record) hold(e *Event, to msg.State) {
+	switch {
+	case to != msg.Held:
+		r.Hold = msg.NoHold
+	case e.Kind == msg.EvComplete, e.Kind == msg.EvDue:
+		r.Hold = msg.HoldTurn
+	}
+}
+
+// enter is the way into another state.
+func (r *Record) enter(e *Event, to msg.State) {
 	r.State, r.Since = to, e.At
-	if to.Final() {
+	switch {
+	case to == msg.Pushed:
+		r.Owed |= noticesOf(r.RegisteredDelivery) & msg.NoticeEnroute
+	case to == msg.Fallback:
+		r.Cause = e.Reason
+	case to.Final():
 		r.SMSBegun = false
-		r.ReceiptDue = receiptDue(r.RegisteredDelivery, to)
+		r.Owed &^= msg.NoticeEnroute // the final receipt says more
+		r.ReceiptDue = e.Kind != msg.EvWithdraw && receiptDue(r.RegisteredDelivery, to)
 		r.DoneAt = e.DoneAt
 		if r.DoneAt.IsZero() {
 			r.DoneAt = e.At
 		}
+		if r.Cause == msg.NoReason {
+			r.Cause = e.Reason
+		}
+	}
+	if to == msg.Delivered {
+		r.Owed |= noticesOf(r.RegisteredDelivery) & msg.NoticeDelivered
 	}
 }
 
@@ -289,20 +335,45 @@ func receiptDue(registered byte, outcome msg.State) bool {
 	return false
 }
 
+// noticesOf reads bits 4-2 of registered_delivery (SMPP v3.4 §5.2.17).
+func noticesOf(registered byte) (n msg.Notice) {
+	if registered&0x10 != 0 {
+		n |= msg.NoticeEnroute
+	}
+	if registered&0x04 != 0 {
+		n |= msg.NoticeDelivered
+	}
+	if registered&0x08 != 0 {
+		n |= msg.NoticeRead
+	}
+	return n
+}
+
+// turn tells whether a message takes part in the order between its two ends:
+// the later ones wait while it does. What the app or the SMSC has, and what is
+// scheduled for another hour, holds up nobody; nor does an SMS of unknown fate,
+// which most likely went out.
+func (r *Record) turn() bool { return inTurn(r.State, r.Hold) }
+
+func inTurn(s msg.State, h msg.Hold) bool {
+	return undecided(s) || s == msg.Fallback || s == msg.Held && h != msg.HoldSchedule
+}
+
 // deadlines are the times that a timer of a message comes from, in
 // nanoseconds since 1970, zero for none. They are the pure half of the
 // timers: the wheel only sleeps.
 type deadlines struct {
-	state                            msg.State
-	begun                            bool
-	prefer                           msg.Prefer
-	claimBy, expires, since, leaseNS int64
+	state                                 msg.State
+	hold                                  msg.Hold
+	begun                                 bool
+	prefer                                msg.Prefer
+	claimBy, expires, since, leaseNS, due int64
 }
 
 func (r *Record) deadlines() deadlines {
 	return deadlines{
-		state: r.State, begun: r.SMSBegun, prefer: r.Prefer, claimBy: nanos(r.ClaimBy),
-		expires: nanos(r.ExpiresAt), since: nanos(r.Since), leaseNS: int64(r.Lease),
+		state: r.State, hold: r.Hold, begun: r.SMSBegun, prefer: r.Prefer, claimBy: nanos(r.ClaimBy),
+		expires: nanos(r.ExpiresAt), since: nanos(r.Since), leaseNS: int64(r.Lease), due: nanos(r.DueAt),
 	}
 }
 
@@ -324,6 +395,8 @@ func (d deadlines) next(grace time.Duration) int64 {
 // early is the deadline before validity, if the state has one.
 func (d deadlines) early() int64 {
 	switch {
+	case d.state == msg.Held && d.hold == msg.HoldSchedule:
+		return d.due
 	case undecided(d.state), d.state == msg.Held:
 		return d.claimBy
 	case d.state == msg.Claimed && d.prefer == msg.PossibleDuplicate && d.leaseNS > 0:
@@ -341,7 +414,9 @@ func (d deadlines) event(now int64) msg.Event {
 		return msg.EvValidity
 	case d.state == msg.Claimed:
 		return msg.EvLease
-	case d.state == msg.Held:
+	case d.state == msg.Held && d.hold == msg.HoldSchedule:
+		return msg.EvDue
+	case d.state == msg.Held && d.hold == msg.HoldParts:
 		return msg.EvHoldDeadline
 	}
 	return msg.EvClaimDeadline

@@ -16,45 +16,52 @@ import (
 //	DELIVERED FALLBACK SMS_UNKNOWN SMS_SUBMITTED SMS_DELIVERED SMS_FAILED
 //	EXPIRED UNKNOWN HELD(H) CANCELLED(X)
 //
-// The device is the winner's, but in the columns marked ′.
+// The device is the winner's, but in the columns marked ′. In those marked wait
+// another message goes first.
 const matrix = `
-                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt  | cplt  hold  canc  repl
-                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done  |
-NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     A
-PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     P
-PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q
-CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .
-CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .
-DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D     | .     .     .     .
-DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     F
-FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .     | .     .     .     .
-SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .     | .     .     .     .
-SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .     | .     .     .     .
-SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .     | .     .     .     .
-SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d     | .     .     .     .
-SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f     | .     .     .     .
-EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e     | .     .     .     .
-UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?     | .     .     .     .
-HELD              | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .
-HELD part         | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .
-NONE part         | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .
-ACCEPTED part     | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .
-FALLBACK part     | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .
-CANCELLED         | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     =     .
-CANCELLED due     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     X     | .     .     =     .
+                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt  | cplt  hold  canc  repl  cplt  due   due   turn  with  noti
+                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done  |                          wait        wait        draw  done
+NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     A     .     .     .     .     X     .
+PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     P     .     .     .     .     X     .
+PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     .
+CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .
+CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .
+DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D     | .     .     .     .     .     .     .     .     .     .
+DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     F     .     .     .     .     X     .
+FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
+SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
+SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
+SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d     | .     .     .     .     .     .     .     .     .     .
+SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f     | .     .     .     .     .     .     .     .     .     .
+EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e     | .     .     .     .     .     .     .     .     .     .
+UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?     | .     .     .     .     .     .     .     .     .     .
+ACCEPTED part     | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .
+FALLBACK part     | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .
+CANCELLED         | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     =     .     .     .     .     .     .     .
+CANCELLED due     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     X     | .     .     =     .     .     .     .     .     .     .
+HELD parts part   | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .     H     .     .     .     X     .
+HELD turn part    | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     A     X     .
+HELD turn         | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     .     .     A     X     .
+HELD schedule     | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     A     H     .     X     .
+NONE parts part   | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+NONE turn         | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+NONE schedule     | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
+DELIVERED owed    | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     D
+PUSHED owed       | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     Q
 `
 
 // columns are the matrix's, in order.
 var columns = []struct {
 	kind  msg.Event
-	other bool // from another device
+	other bool // from another device, or behind another message
 }{
 	{msg.EvAccept, false},
 	{msg.EvPushBegin, false},
@@ -83,6 +90,12 @@ var columns = []struct {
 	{msg.EvHoldDeadline, false},
 	{msg.EvCancel, false},
 	{msg.EvReplace, false},
+	{msg.EvComplete, true},
+	{msg.EvDue, false},
+	{msg.EvDue, true},
+	{msg.EvTurn, false},
+	{msg.EvWithdraw, false},
+	{msg.EvNoticeDone, false},
 }
 
 var letters = map[string]msg.State{
@@ -109,6 +122,14 @@ func situation(t *testing.T, name string) Record {
 			r.ReceiptDue = true
 		case "read":
 			r.Read = true
+		case "parts":
+			r.Hold = msg.HoldParts
+		case "schedule":
+			r.Hold = msg.HoldSchedule
+		case "turn":
+			r.Hold = msg.HoldTurn
+		case "owed":
+			r.Owed = msg.NoticeDelivered
 		case "part":
 			r.Group, r.Number, r.Total = msg.ID{1}, 1, 2
 		default:
@@ -132,9 +153,9 @@ func TestTable(t *testing.T) {
 		r := situation(t, name)
 		seen[r.State] = true
 		for i, c := range columns {
-			e := Event{Kind: c.kind, Device: "phone"}
+			e := Event{Kind: c.kind, Device: "phone", Notice: msg.NoticeDelivered}
 			if c.other {
-				e.Device = "tablet"
+				e.Device, e.Wait = "tablet", true
 			}
 			want, verdict := r.State, Applied
 			switch cell[i] {

@@ -20,6 +20,10 @@ type Stats struct {
 
 	Puts, Events, Replays, Refused, Superseded uint64
 	Full                                       uint64 // puts refused because the spool was full
+	Withdrawn                                  uint64 // puts given back because the disk did not answer
+	GivenUp                                    uint64 // puts answered while their commit was under way
+	Stalled                                    bool   // the disk does not answer
+	Outcomes, OutcomesTaken                    uint64 // numbers of the last end, and of the last that is on record elsewhere
 	Finals                                     map[msg.State]uint64
 
 	Commits     uint64
@@ -35,7 +39,8 @@ type Stats struct {
 
 // counters are the sums behind Stats. The committer adds, anyone reads.
 type counters struct {
-	full, bad atomic.Uint64
+	full, bad          atomic.Uint64
+	withdrawn, givenUp atomic.Uint64
 
 	mu  sync.Mutex
 	sum Stats
@@ -54,6 +59,7 @@ func (c *counters) batch(b *batch, wrote bool, took time.Duration) {
 		c.sum.CommitMax = max(c.sum.CommitMax, took)
 	}
 	c.sum.Doubtful = len(b.s.doubtful)
+	c.sum.Outcomes = b.s.outcomeSeq
 	for i := range b.outs {
 		c.outcome(&b.outs[i])
 	}
@@ -64,6 +70,7 @@ func (c *counters) batch(b *batch, wrote bool, took time.Duration) {
 
 func (c *counters) outcome(o *outcome) {
 	switch {
+	case o.dead:
 	case o.changed && o.from == msg.None:
 		c.sum.Puts++
 	case o.changed:
@@ -98,6 +105,8 @@ func (s *Spool) Stats() Stats {
 	st.Finals = maps.Clone(st.Finals)
 	s.stats.mu.Unlock()
 	st.Full, st.SetAside, st.Max = s.stats.full.Load(), s.stats.bad.Load(), s.o.Max
+	st.Withdrawn, st.GivenUp, st.Stalled = s.stats.withdrawn.Load(), s.stats.givenUp.Load(), s.stalled.Load()
+	st.OutcomesTaken = s.outcomesTaken.Load()
 	s.queueMu.Lock()
 	st.Queued = len(s.queue)
 	s.queueMu.Unlock()

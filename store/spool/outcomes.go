@@ -1,0 +1,150 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"shunt/gateway/msg"
+)
+
+// Outcome is the end of one message, for its call detail record. Seq counts all
+// ends of this spool from 1 without a gap, in the order in which they were
+// synced: it is given in the commit that ends the message, so that no crash
+// loses one or gives it twice.
+type Outcome struct {
+	Seq    uint64
+	ID     msg.ID
+	Event  msg.Event // what ended it
+	Reason msg.Reason
+	At     time.Time // when that happened
+}
+
+// kOutcome is the key of an Outcome that nobody has taken yet, with its Seq;
+// keyOutcomes holds the Seq up to which they were taken.
+const kOutcome = 'O'
+
+var keyOutcomes = []byte("Mspool/outcomes")
+
+func outcomeKey(b []byte, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, kOutcome), seq)
+}
+
+// writeOutcomes numbers the ends of the batch. What a commit that failed may
+// have left under later numbers is deleted.
+func (b *batch) writeOutcomes(w *writer) {
+	s := b.s
+	seq := s.outcomeSeq
+	for i := range b.finals {
+		o := &b.finals[i]
+		seq++
+		o.Seq = seq
+		key := b.key(func(a []byte) []byte { return outcomeKey(a, seq) })
+		w.set(pair{key, b.value(key, func(a []byte) []byte {
+			return appendTime(append(append(a, o.ID[:]...), byte(o.Event), byte(o.Reason)), o.At)
+		}), 0})
+	}
+	for ghost := seq + 1; ghost <= s.outcomeGhost; ghost++ {
+		w.delete(b.key(func(a []byte) []byte { return outcomeKey(a, ghost) }))
+	}
+	s.outcomeNext = seq
+	if seq > s.outcomeGhost {
+		s.outcomeGhost = seq
+	}
+}
+
+// outcomesWritten notes that the numbers of the commit are given.
+func (s *Spool) outcomesWritten() { s.outcomeSeq, s.outcomeGhost = s.outcomeNext, s.outcomeNext }
+
+// Outcomes are the ends after the one with that number, in order, at most limit.
+// It is safe for concurrent use.
+func (s *Spool) Outcomes(after uint64, limit int) (list []Outcome, err error) {
+	err = s.view(func(txn *badger.Txn) error {
+		after = max(after, s.outcomesTaken.Load())
+		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kOutcome}})
+		defer it.Close()
+		for it.Seek(outcomeKey(nil, after+1)); it.Valid() && len(list) < limit; it.Next() {
+			o, err := readOutcome(it.Item())
+			if err != nil {
+				return fmt.Errorf("outcome after %d: %w", after, err)
+			}
+			list = append(list, o)
+			after = o.Seq
+		}
+		return nil
+	})
+	return list, err
+}
+
+func readOutcome(item *badger.Item) (o Outcome, err error) {
+	key := item.Key()
+	if len(key) != 9 {
+		return o, errShort
+	}
+	o.Seq = binary.BigEndian.Uint64(key[1:])
+	err = item.Value(func(value []byte) error {
+		fields, err := unseal(key, value)
+		if err != nil {
+			return err
+		}
+		d := &decoder{b: fields}
+		copy(o.ID[:], d.take(len(o.ID), "id"))
+		o.Event, o.Reason = msg.Event(d.u8("event")), msg.Reason(d.u8("reason"))
+		o.At = d.time("at")
+		return d.end()
+	})
+	return o, err
+}
+
+// takenPerCommit bounds a transaction of OutcomesTaken.
+const takenPerCommit = 4000
+
+// OutcomesTaken forgets the ends up to that number: they are on record
+// elsewhere. It returns once that is on stable storage. One caller at a time.
+func (s *Spool) OutcomesTaken(seq uint64) error {
+	s.diskMu.RLock()
+	defer s.diskMu.RUnlock()
+	if s.diskClosed {
+		return ErrClosed
+	}
+	for from := s.outcomesTaken.Load(); from < seq; {
+		to := min(from+takenPerCommit, seq)
+		v := binary.BigEndian.AppendUint64([]byte{recordVersion}, to)
+		v = seal(v, 0, keyOutcomes)
+		err := s.db.Update(func(txn *badger.Txn) error {
+			for n := from + 1; n <= to; n++ {
+				if err := txn.Delete(outcomeKey(nil, n)); err != nil {
+					return err
+				}
+			}
+			return txn.Set(keyOutcomes, v)
+		})
+		if err != nil {
+			return fmt.Errorf("forget outcomes up to %d: %w", to, err)
+		}
+		from = to
+		s.outcomesTaken.Store(to)
+	}
+	return nil
+}
+
+// loadOutcomes finds the last number that was given.
+func (s *Spool) loadOutcomes(txn *badger.Txn) error {
+	fields, err := getFields(txn, keyOutcomes)
+	if err == nil {
+		d := &decoder{b: fields}
+		s.outcomesTaken.Store(d.u64("outcomes taken"))
+		err = d.end()
+	}
+	s.outcomeSeq = s.outcomesTaken.Load()
+	it := txn.NewIterator(badger.IteratorOptions{Reverse: true, Prefix: []byte{kOutcome}})
+	defer it.Close()
+	it.Seek(outcomeKey(nil, 1<<64-1))
+	if it.Valid() && len(it.Item().Key()) == 9 {
+		s.outcomeSeq = max(s.outcomeSeq, binary.BigEndian.Uint64(it.Item().Key()[1:]))
+	}
+	s.outcomeGhost = s.outcomeSeq
+	return err
+}
