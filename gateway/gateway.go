@@ -124,6 +124,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 type lateSpool struct{ g *Gateway }
 
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) { s.g.spool.Post(e, done) }
+func (s lateSpool) Get(id msg.ID) (spool.Record, error)         { return s.g.spool.Get(id) }
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error)   { return s.g.spool.Message(id) }
 
 func (s lateSpool) Correlate(peer, id string) (msg.ID, bool) { return s.g.spool.Correlate(peer, id) }

@@ -43,6 +43,7 @@ func (s MessageState) Final() bool {
 // esm_class bits of deliver_sm (§5.2.12).
 const (
 	ESMReceipt      = 0x04 // SMSC delivery receipt
+	ESMAcknowledged = 0x08 // SME delivery acknowledgement: the user has read it
 	ESMIntermediate = 0x20 // intermediate delivery notification
 	esmTypeMask     = 0x3C
 )

@@ -95,7 +95,7 @@ func open(t testing.TB, dir string, set func(*Options)) *box {
 	o := Options{
 		Spool: b.flaky, Registry: b.registry, Carrier: b.carrier,
 		Apps:    []App{{ID: "chat", Senders: map[registry.Platform]push.Sender{registry.APNs: b.provider}, Workers: 4}},
-		Receipt: func(r spool.Record) { b.note(&r, true) }, Finished: func(r *spool.Record) { b.note(r, false) },
+		Receipt: func(r spool.Record, _ msg.Notice) { b.note(&r, true) }, Finished: func(r *spool.Record) { b.note(r, false) },
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if set != nil {

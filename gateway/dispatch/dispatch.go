@@ -42,10 +42,10 @@ type Options struct {
 	Spool    Spool
 	Registry Registry
 	Apps     []App
-	Carrier  Carrier             // nil: nothing can fall back, so nothing is diverted
-	Rate     int                 // fallbacks a second, 0 = as fast as the window allows
-	Receipt  func(spool.Record)  // queues the receipt of a finished message; must not block
-	Finished func(*spool.Record) // told of every final state, for counters; may be nil
+	Carrier  Carrier                        // nil: nothing can fall back, so nothing is diverted
+	Rate     int                            // fallbacks a second, 0 = as fast as the window allows
+	Receipt  func(spool.Record, msg.Notice) // queues the receipt of a finished message, or a notice; must not block
+	Finished func(*spool.Record)            // told of every final state, for counters; may be nil
 	// Letter judges a long message that is complete, before its push: NoReason,
 	// or why it goes by carrier. nil judges none.
 	Letter func(lead msg.ID) (msg.Reason, error)
@@ -151,20 +151,31 @@ func (d *Dispatcher) Observe(c spool.Change) {
 			d.o.Finished(&r)
 		}
 		if r.ReceiptDue {
-			d.o.Receipt(r)
+			d.o.Receipt(r, 0)
 		}
+	}
+	switch {
+	case c.To == msg.Pushed && c.From != msg.Pushed && r.Owed&msg.NoticeEnroute != 0:
+		d.o.Receipt(r, msg.NoticeEnroute)
+	case c.Event.Kind == msg.EvRead && r.Owed&msg.NoticeRead != 0:
+		d.o.Receipt(r, msg.NoticeRead)
 	}
 }
 
 // Resume takes a live message that was found at the start, before Run. Which of
 // those in FALLBACK may go the spool tells as soon as it starts.
 func (d *Dispatcher) Resume(r spool.Record) {
+	if r.ReceiptDue {
+		d.o.Receipt(r, 0)
+	}
+	for _, n := range msg.Notices {
+		if r.Owed&n != 0 {
+			d.o.Receipt(r, n)
+		}
+	}
 	switch {
 	case r.State.Final():
 		d.settled.add(&r, d.o.Now())
-		if r.ReceiptDue {
-			d.o.Receipt(r)
-		}
 	case (r.State == msg.Accepted || r.State == msg.Pushing) && !r.Follows():
 		// The provider may have it already: the same collapse id makes a second
 		// push harmless.

@@ -171,13 +171,12 @@ func (h Hold) String() string {
 type Notice uint8
 
 const (
-	NoticeEnroute   Notice = 1 << iota // intermediate notification (SMPP v3.4 §5.2.17, bit 4)
-	NoticeDelivered                    // SME delivery acknowledgement (bit 2)
-	NoticeRead                         // SME manual acknowledgement (bit 3)
+	NoticeEnroute Notice = 1 << iota // intermediate notification (SMPP v3.4 §5.2.17, bit 4)
+	NoticeRead                       // SME delivery acknowledgement: the user has read it (bit 2, §2.11)
 )
 
 // Notices are all notices in the order in which they can come about.
-var Notices = [...]Notice{NoticeEnroute, NoticeDelivered, NoticeRead}
+var Notices = [...]Notice{NoticeEnroute, NoticeRead}
 
 // Prefer says what to do with a message that an app claimed and never
 // acknowledged.

@@ -60,28 +60,38 @@ func Outcome(r *spool.Record) (smpp.MessageState, string) {
 
 // Build appends the deliver_sm that tells of r to an ESME that bound with that
 // interface_version (SMPP v3.4 Appendix B, §4.6.1): the message's addresses
-// changed over, the id that its submit_sm_resp gave. submit is the submit_sm or
-// data_sm.
-// The sequence_number is left 0.
-func Build(dst []byte, r *spool.Record, submit pdu.PDU, version byte) ([]byte, error) {
+// changed over, the id that its submit_sm_resp gave. n is the notice that it is,
+// or 0 for the final receipt. submit is the submit_sm or data_sm. The
+// sequence_number is left 0.
+//
+// An intermediate notification (§5.2.12: esm_class 0x20) says ENROUTE, and that
+// the app's provider has the message. An SME delivery acknowledgement (0x08)
+// says that the user has read it (§2.11).
+func Build(dst []byte, r *spool.Record, n msg.Notice, submit pdu.PDU, version byte) ([]byte, error) {
 	var m pdu.SM
 	if err := m.DecodeMessage(submit); err != nil {
 		return dst, err
 	}
 	state, errText := Outcome(r)
-	done := r.DoneAt
+	done, class, channel := r.DoneAt, byte(smpp.ESMReceipt), Channel(r)
+	switch n {
+	case msg.NoticeEnroute:
+		state, errText, done, class, channel = smpp.StateEnroute, "", r.Since, smpp.ESMIntermediate, ChannelApp
+	case msg.NoticeRead:
+		class = smpp.ESMAcknowledged
+	}
 	if done.IsZero() {
 		done = r.Since
 	}
 	rec := smpp.Receipt{ID: r.WireID, State: state, Submit: r.ReceivedAt, Done: done, Err: errText, Text: excerpt(&m)}
 	d := pdu.SM{
-		ServiceType: m.ServiceType, Source: m.Dest, Dest: m.Source, ESMClass: smpp.ESMReceipt,
+		ServiceType: m.ServiceType, Source: m.Dest, Dest: m.Source, ESMClass: class,
 		ShortMessage: rec.AppendText(make([]byte, 0, 160)),
 	}
 	if pdu.TLVsAllowed(version) {
 		tlvs := rec.AppendTLVs(make([]byte, 0, 64))
-		if ch := Channel(r); ch != "" {
-			tlvs = pdu.AppendTLV(tlvs, pdu.TagShuntChannel, []byte(ch))
+		if channel != "" {
+			tlvs = pdu.AppendTLV(tlvs, pdu.TagShuntChannel, []byte(channel))
 		}
 		d.TLVs = tlvs
 	}

@@ -74,7 +74,7 @@ func TestGolden(t *testing.T) {
 	} {
 		body := unhex(t, c.body...)
 		want := unhex(t, fmt.Sprintf("%08x 00000005 00000000 00000000", 16+len(body)), hex.EncodeToString(body))
-		got, err := Build(nil, r, submitSM(original()), c.version)
+		got, err := Build(nil, r, 0, submitSM(original()), c.version)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("Build(version %#02x), %v:\n got %x\nwant %x", c.version, err, got, want)
 		}
@@ -139,7 +139,7 @@ func TestFinalStates(t *testing.T) {
 				tlvs = pdu.AppendTLV(tlvs, 0x1580, []byte(c.channel))
 			}
 			for version, want := range map[byte][]byte{0x33: {}, 0x34: tlvs} {
-				p, err := Build([]byte("before"), c.r, submitSM(original()), version)
+				p, err := Build([]byte("before"), c.r, 0, submitSM(original()), version)
 				if err != nil || !bytes.HasPrefix(p, []byte("before")) {
 					t.Fatalf("Build(version %#02x) = %q, %v", version, p, err)
 				}
@@ -186,7 +186,7 @@ func TestExcerpt(t *testing.T) {
 		if c.payload {
 			m.ShortMessage, m.TLVs = nil, pdu.AppendTLV(nil, pdu.TagMessagePayload, []byte(c.text))
 		}
-		p, err := Build(nil, record(msg.Delivered, nil), submitSM(m), 0x33)
+		p, err := Build(nil, record(msg.Delivered, nil), 0, submitSM(m), 0x33)
 		var got pdu.SM
 		if err != nil || got.Decode(p) != nil {
 			t.Fatalf("%s: Build = %v", c.name, err)
@@ -199,7 +199,7 @@ func TestExcerpt(t *testing.T) {
 
 func TestShortIDAndMissingTime(t *testing.T) {
 	r := record(msg.Delivered, func(r *spool.Record) { r.WireID, r.DoneAt, r.Since = "0000002a", time.Time{}, done })
-	p, err := Build(nil, r, submitSM(original()), 0x33)
+	p, err := Build(nil, r, 0, submitSM(original()), 0x33)
 	if err != nil || !bytes.Contains(p, []byte("id:0000002a sub:001 ")) || !bytes.Contains(p, []byte(" done date:2506021001 ")) {
 		t.Errorf("Build() = %q, %v; want the short id, and Since where there is no done date", p, err)
 	}
@@ -207,7 +207,7 @@ func TestShortIDAndMissingTime(t *testing.T) {
 
 func TestBuildOfWhatDoesNotDecode(t *testing.T) {
 	p := submitSM(original())
-	_, err := Build(nil, record(msg.Delivered, nil), p[:len(p)-10], 0x34)
+	_, err := Build(nil, record(msg.Delivered, nil), 0, p[:len(p)-10], 0x34)
 	var field *pdu.FieldError
 	if !errors.As(err, &field) || field.Field != "short_message" {
 		t.Errorf("Build() of a cut submit_sm = %v, want a FieldError about short_message", err)

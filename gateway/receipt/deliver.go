@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"shunt/gateway/msg"
 	"shunt/smpp/pdu"
@@ -24,6 +25,7 @@ type Bind interface {
 
 // Spool is what a Deliverer needs of the spool.
 type Spool interface {
+	Get(id msg.ID) (spool.Record, error)
 	Message(id msg.ID) (*spool.Message, error)
 	Post(e spool.Event, done func(spool.Result))
 }
@@ -38,9 +40,10 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Deliverer keeps the receipts that wait, by account, and sends them in order
-// as far as the account's binds take them. A receipt is done when the ESME
-// answered it; one whose answer was lost goes again. One goroutine, Run, sends.
+// Deliverer keeps the receipts that wait, by account, and sends them as far as
+// the account's binds take them: between a sender and a recipient one at a time
+// and in order. A receipt is done when the ESME answered it; one whose answer
+// was lost goes again. One goroutine, Run, sends.
 type Deliverer struct {
 	o    Options
 	wake chan struct{}
@@ -50,22 +53,6 @@ type Deliverer struct {
 	dirty    []*line // to be looked at by Run
 
 	Sent, Repeated, Refused, Abandoned atomic.Uint64
-}
-
-// line is the queue of one account, under Deliverer.mu.
-type line struct {
-	account  msg.Account
-	waiting  []queued // in the order of Add
-	added    uint64
-	inFlight int
-	dirty    bool
-	notUntil time.Time // the ESME asked for time
-}
-
-// queued is a receipt and its place among those of its account.
-type queued struct {
-	spool.Record
-	place uint64
 }
 
 // New makes a Deliverer; Run starts it.
@@ -79,16 +66,16 @@ func New(o Options) *Deliverer {
 	return &Deliverer{o: o, wake: make(chan struct{}, 1), accounts: make(map[msg.Account]*line)}
 }
 
-// Add queues the receipt of a finished message. It does not block.
-func (d *Deliverer) Add(r spool.Record) {
+// Add queues the receipt of a finished message, or, where n is not zero, that
+// notice of a message. It does not block.
+func (d *Deliverer) Add(r spool.Record, n msg.Notice) {
 	d.mu.Lock()
 	l := d.accounts[r.Account]
 	if l == nil {
-		l = &line{account: r.Account}
+		l = newLine(r.Account)
 		d.accounts[r.Account] = l
 	}
-	l.added++
-	l.waiting = append(l.waiting, queued{r, l.added})
+	l.add(queued{id: r.ID, notice: n, expires: r.ExpiresAt, ends: ends{unique.Make(r.From), r.To}})
 	d.touch(l)
 	d.mu.Unlock()
 }
@@ -109,7 +96,7 @@ func (d *Deliverer) Waiting() int {
 	defer d.mu.Unlock()
 	n := 0
 	for _, l := range d.accounts {
-		n += len(l.waiting) + l.inFlight
+		n += l.waiting + l.inFlight
 	}
 	return n
 }
@@ -136,7 +123,7 @@ func (d *Deliverer) Run(ctx context.Context) {
 		case <-retry.C:
 			d.mu.Lock()
 			for _, l := range d.accounts {
-				if len(l.waiting) > 0 {
+				if l.waiting > 0 {
 					d.touch(l)
 				}
 			}
@@ -158,122 +145,140 @@ func (d *Deliverer) Run(ctx context.Context) {
 	}
 }
 
-// sendOne sends the oldest receipt of a line; false when nothing more can go.
+// idle tells whether a line can send nothing now; one that is done with is
+// dropped. The caller holds mu.
+func (d *Deliverer) idle(l *line, now time.Time) bool {
+	if l.inFlight < d.o.Window && !now.Before(l.notUntil) && len(l.ready) > 0 {
+		return false
+	}
+	if l.waiting == 0 && l.inFlight == 0 && !l.dirty {
+		delete(d.accounts, l.account)
+	}
+	return true
+}
+
+// sendOne sends the oldest receipt of a line that may go; false when nothing
+// more can.
 func (d *Deliverer) sendOne(l *line) bool {
 	now := d.o.Now()
 	d.mu.Lock()
-	if len(l.waiting) == 0 || l.inFlight >= d.o.Window || now.Before(l.notUntil) {
-		if len(l.waiting) == 0 && l.inFlight == 0 && !l.dirty {
-			delete(d.accounts, l.account)
-		}
+	idle := d.idle(l, now)
+	d.mu.Unlock()
+	if idle {
+		return false
+	}
+	bind, up := d.o.Receiver(l.account)
+	d.mu.Lock()
+	if d.idle(l, now) { // looked at again: something may have happened meanwhile
 		d.mu.Unlock()
 		return false
 	}
-	late := abandoned(&l.waiting[0].Record, now)
-	d.mu.Unlock()
-	var bind Bind
-	if !late {
-		var ok bool
-		if bind, ok = d.o.Receiver(l.account); !ok {
-			if d.o.Wanted != nil {
-				d.o.Wanted(l.account)
-			}
-			return false
-		}
-	}
-
-	d.mu.Lock()
-	r := l.waiting[0] // looked at again: an answer that was lost meanwhile has queued an older one
-	l.waiting = l.waiting[1:]
-	l.inFlight++
+	q := l.take()
 	d.mu.Unlock()
 	switch {
-	case abandoned(&r.Record, now):
-		d.abandon(l, r.ID, msg.ReasonDeadline)
+	case now.After(q.expires.Add(abandonAfter)):
+		d.abandon(l, q, msg.ReasonDeadline)
 		return true
-	case bind == nil:
-		d.putBack(l, r, 0)
-		return true
-	}
-	m, err := d.o.Spool.Message(r.ID)
-	var p pdu.PDU
-	if err == nil {
-		p, err = Build(nil, &r.Record, m.PDU, bind.InterfaceVersion())
-	}
-	if errors.Is(err, spool.ErrClosed) { // the next start sends it
-		d.putBack(l, r, 0)
+	case !up:
+		d.putBack(l, q, 0)
+		if d.o.Wanted != nil {
+			d.o.Wanted(l.account)
+		}
 		return false
 	}
-	if err != nil { // no receipt can ever be made of it
-		d.o.Log.Error("receipt cannot be built", "msg_id", r.ID.String(), "error", err)
-		d.abandon(l, r.ID, msg.ReasonUndecodable)
+	p, owed, err := d.build(q, bind.InterfaceVersion())
+	switch {
+	case errors.Is(err, spool.ErrClosed): // the next start sends it
+		d.putBack(l, q, 0)
+		return false
+	case err != nil: // no receipt can ever be made of it
+		d.o.Log.Error("receipt cannot be built", "msg_id", q.id.String(), "error", err)
+		d.abandon(l, q, msg.ReasonUndecodable)
+		return true
+	case !owed: // a later one has said more
+		d.finished(l, q)
 		return true
 	}
-	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, r, resp, err) }); err != nil {
-		d.putBack(l, r, 0)
+	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, q, resp, err) }); err != nil {
+		d.putBack(l, q, 0)
 		return false
 	}
 	return true
 }
 
-// abandoned tells that a receipt has waited for a bind long enough.
-func abandoned(r *spool.Record, now time.Time) bool {
-	return now.After(r.ExpiresAt.Add(abandonAfter))
+// build makes the deliver_sm of q for an ESME that bound with that
+// interface_version, if it is still owed.
+func (d *Deliverer) build(q queued, version byte) (p pdu.PDU, owed bool, err error) {
+	r, err := d.o.Spool.Get(q.id)
+	if err != nil {
+		return nil, false, err
+	}
+	if q.notice == 0 && !r.ReceiptDue || q.notice != 0 && r.Owed&q.notice == 0 {
+		return nil, false, nil
+	}
+	m, err := d.o.Spool.Message(q.id)
+	if err != nil {
+		return nil, false, err
+	}
+	p, err = Build(nil, &r, q.notice, m.PDU, version)
+	return p, true, err
 }
 
-// abandon ends a receipt that was taken from its line and that nobody gets.
-func (d *Deliverer) abandon(l *line, id msg.ID, why msg.Reason) {
-	d.Abandoned.Add(1)
+// finished ends q in its line: the next one between the same two may go.
+func (d *Deliverer) finished(l *line, q queued) {
 	d.mu.Lock()
-	l.inFlight--
+	l.done(q)
+	d.touch(l) // for the next one, or for Run to drop an idle line
 	d.mu.Unlock()
-	d.done(id, why, "")
 }
 
-// putBack queues r again in its place; the account rests for a while.
-func (d *Deliverer) putBack(l *line, r queued, rest time.Duration) {
+// abandon ends a receipt that nobody gets.
+func (d *Deliverer) abandon(l *line, q queued, why msg.Reason) {
+	d.Abandoned.Add(1)
+	d.finished(l, q)
+	d.post(q, why, "")
+}
+
+// putBack queues q again in its place; the account rests for a while.
+func (d *Deliverer) putBack(l *line, q queued, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.inFlight--
-	i := 0
-	for i < len(l.waiting) && l.waiting[i].place < r.place {
-		i++
-	}
-	l.waiting = append(l.waiting[:i:i], append([]queued{r}, l.waiting[i:]...)...)
+	l.putBack(q)
 	if rest > 0 {
 		l.notUntil = d.o.Now().Add(rest)
 	}
 }
 
 // answered takes the ESME's deliver_sm_resp, or the reason why there is none.
-func (d *Deliverer) answered(l *line, r queued, resp pdu.PDU, err error) {
+func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 	if err != nil {
 		d.Repeated.Add(1)
-		d.putBack(l, r, 0)
+		d.putBack(l, q, 0)
 		d.Receivable(l.account) // another bind may be up
 		return
 	}
 	st := resp.Status()
 	if st.Temporary() {
 		d.Repeated.Add(1)
-		d.putBack(l, r, time.Second)
+		d.putBack(l, q, time.Second)
 		return
 	}
 	reason, detail := msg.ReasonReceipt, ""
 	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
 		d.Refused.Add(1)
 		reason, detail = msg.ReasonStatus, st.String()
-		d.o.Log.Warn("ESME refused a receipt", "msg_id", r.ID.String(), "esme", l.account.SystemID, "status", detail)
+		d.o.Log.Warn("ESME refused a receipt", "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
 	} else {
 		d.Sent.Add(1)
 	}
-	d.mu.Lock()
-	l.inFlight--
-	d.touch(l) // for the next one, or for Run to drop an idle line
-	d.mu.Unlock()
-	d.done(r.ID, reason, detail)
+	d.finished(l, q)
+	d.post(q, reason, detail)
 }
 
-func (d *Deliverer) done(id msg.ID, reason msg.Reason, detail string) {
-	d.o.Spool.Post(spool.Event{ID: id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}, nil)
+func (d *Deliverer) post(q queued, reason msg.Reason, detail string) {
+	e := spool.Event{ID: q.id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}
+	if q.notice != 0 {
+		e.Kind, e.Notice = msg.EvNoticeDone, q.notice
+	}
+	d.o.Spool.Post(e, nil)
 }

@@ -44,7 +44,7 @@ func start(t testing.TB, dir string, window int) *fixture {
 	var err error
 	f.spool, err = spool.Open(spool.Options{Dir: dir, Observe: func(c spool.Change) {
 		if c.To.Final() && !c.From.Final() && c.Record.ReceiptDue {
-			f.d.Add(c.Record)
+			f.d.Add(c.Record, 0)
 		}
 	}})
 	if err != nil {
@@ -52,7 +52,7 @@ func start(t testing.TB, dir string, window int) *fixture {
 	}
 	for r := range f.spool.Live {
 		if r.State.Final() && r.ReceiptDue {
-			f.d.Add(r)
+			f.d.Add(r, 0)
 		}
 	}
 	f.spool.Start()
@@ -68,6 +68,8 @@ func start(t testing.TB, dir string, window int) *fixture {
 
 // lateSpool is the fixture's spool, which is made after the Deliverer.
 type lateSpool struct{ f *fixture }
+
+func (s lateSpool) Get(id msg.ID) (spool.Record, error) { return s.f.spool.Get(id) }
 
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.f.spool.Message(id) }
 

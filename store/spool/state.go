@@ -308,9 +308,6 @@ func (r *Record) enter(e *Event, to msg.State) {
 			r.Cause = e.Reason
 		}
 	}
-	if to == msg.Delivered {
-		r.Owed |= noticesOf(r.RegisteredDelivery) & msg.NoticeDelivered
-	}
 }
 
 func more(n uint16) uint16 {
@@ -335,15 +332,12 @@ func receiptDue(registered byte, outcome msg.State) bool {
 	return false
 }
 
-// noticesOf reads bits 4-2 of registered_delivery (SMPP v3.4 §5.2.17).
+// noticesOf reads bits 4 and 2 of registered_delivery (SMPP v3.4 §5.2.17).
 func noticesOf(registered byte) (n msg.Notice) {
 	if registered&0x10 != 0 {
 		n |= msg.NoticeEnroute
 	}
 	if registered&0x04 != 0 {
-		n |= msg.NoticeDelivered
-	}
-	if registered&0x08 != 0 {
 		n |= msg.NoticeRead
 	}
 	return n

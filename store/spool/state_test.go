@@ -129,7 +129,7 @@ func situation(t *testing.T, name string) Record {
 		case "turn":
 			r.Hold = msg.HoldTurn
 		case "owed":
-			r.Owed = msg.NoticeDelivered
+			r.Owed = msg.NoticeRead
 		case "part":
 			r.Group, r.Number, r.Total = msg.ID{1}, 1, 2
 		default:
@@ -153,7 +153,7 @@ func TestTable(t *testing.T) {
 		r := situation(t, name)
 		seen[r.State] = true
 		for i, c := range columns {
-			e := Event{Kind: c.kind, Device: "phone", Notice: msg.NoticeDelivered}
+			e := Event{Kind: c.kind, Device: "phone", Notice: msg.NoticeRead}
 			if c.other {
 				e.Device, e.Wait = "tablet", true
 			}
