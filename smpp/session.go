@@ -95,7 +95,9 @@ type Session struct {
 	lastUse     atomic.Int64    // the same, of anything but enquire_link
 	inactive    atomic.Bool     // the inactivity time is over, and the peer was unbound
 	start       time.Time
-	closing     atomic.Bool // Close has begun
+	closing     atomic.Bool   // Close has begun
+	ackedBefore uint64        // octets of the connection that the peer had acknowledged before the session
+	acked       atomic.Uint64 // octets of the session that it had acknowledged at the end
 	done        chan struct{}
 	marks       expiryMarks   // the writer goroutine's own, under out.mu
 	linkPending bool          // an enquire_link is out; the writer goroutine's own
@@ -123,6 +125,7 @@ func NewSession(conn net.Conn, cfg Config) *Session {
 		cfg: cfg, conn: conn,
 		in: make([]byte, firstBuffer), start: time.Now(), done: make(chan struct{}),
 	}
+	s.ackedBefore, _ = acked(conn)
 	s.win.init(cfg.Window)
 	s.out.init(conn, cfg.WriteStall, &s.Stats.PDUsOut)
 	go s.write()
@@ -224,15 +227,31 @@ const maxAnswers = 4
 // be dropped, so that a peer which lets them pile up to four times the write
 // buffer loses its session, with ErrSlowReader.
 func (s *Session) Respond(p pdu.PDU) error {
-	s.out.mu.Lock()
-	if s.out.err == nil && len(s.out.buf)+len(p) > maxAnswers*s.cfg.WriteBuffer {
-		s.out.mu.Unlock()
-		s.Close(ErrSlowReader)
-		return ErrSlowReader
-	}
-	err := s.appendLocked(p)
-	s.out.signal()
+	_, err := s.RespondAt(p)
 	return err
+}
+
+// RespondAt is Respond, and tells where p ends among all octets that the session
+// sends: see Received.
+func (s *Session) RespondAt(p pdu.PDU) (end uint64, err error) {
+	w := &s.out
+	w.mu.Lock()
+	if w.err == nil && len(w.buf)+len(p) > maxAnswers*s.cfg.WriteBuffer {
+		w.mu.Unlock()
+		s.Close(ErrSlowReader)
+		return 0, ErrSlowReader
+	}
+	end = w.taken + uint64(len(w.buf)+len(p))
+	err = s.appendLocked(p)
+	w.signal()
+	return end, err
+}
+
+// Received tells, of a session that has ended, whether the peer's system has
+// acknowledged the octets up to end. Where that cannot be known, as under TLS,
+// it has not.
+func (s *Session) Received(end uint64) bool {
+	return s.closing.Load() && end <= s.acked.Load()
 }
 
 // appendLocked appends p and unlocks out.mu.
@@ -312,6 +331,9 @@ func (s *Session) Close(err error) {
 	s.out.fail(err)
 	if !s.closing.CompareAndSwap(false, true) {
 		return
+	}
+	if n, ok := acked(s.conn); ok {
+		s.acked.Store(n - s.ackedBefore)
 	}
 	_ = s.conn.Close()
 	s.out.mu.Lock()

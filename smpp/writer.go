@@ -22,6 +22,7 @@ type writer struct {
 	mu      sync.Mutex
 	room    sync.Cond // signalled when buf was taken, when the window got room, when closed
 	buf     []byte    // appended, not yet taken by a write
+	taken   uint64    // octets that writes have taken so far
 	spare   []byte    // the other half of the double buffer
 	rest    []byte    // taken by a flush, not wholly written: the writer goroutine's next
 	restOff int       // of rest, written already
@@ -106,6 +107,7 @@ func (w *writer) flush() {
 // take hands out what was appended; the caller holds mu.
 func (w *writer) take() []byte {
 	b := w.buf
+	w.taken += uint64(len(b))
 	w.buf, w.spare = w.spare[:0], nil
 	w.out.Store(w.pdus)
 	w.room.Broadcast()
