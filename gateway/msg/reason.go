@@ -58,6 +58,9 @@ const (
 	ReasonApp          // the app's call
 	ReasonESME         // the ESME's request
 	ReasonIncomplete   // a long message: a part is missing, or was not taken
+
+	// More reasons why a submit_sm goes where it goes.
+	ReasonNotAccepted // the SMSC has not accepted this account's sender lately
 	numReasons
 )
 
@@ -69,6 +72,7 @@ var reasonNames = [numReasons]string{
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete",
+	"not-accepted-lately",
 }
 
 func (r Reason) String() string {
