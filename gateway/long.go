@@ -75,7 +75,7 @@ func (g *Gateway) resumePart(r *spool.Record) error {
 	if reason != msg.NoReason || part.Form == coding.Whole {
 		return fmt.Errorf("no part of a long message: %s", reason)
 	}
-	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To, route.UnknownContent, r.ReceivedAt)
+	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To, msg.ContentUnknown, r.ReceivedAt)
 	g.letters.Resume(letter.KeyOf(r.Account, &sm, &part), part.Part.Number, part.Body, r.ClaimBy,
 		letter.Path[*route.Plan]{Group: r.Group, Plan: plan})
 	return nil

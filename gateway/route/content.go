@@ -5,30 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"shunt/gateway/msg"
 	"shunt/smpp/pdu"
 )
-
-// Content is what kind of text a message holds.
-type Content uint8
-
-const (
-	UnknownContent Content = iota // not looked at, or not known yet
-	OneTime                       // a one-time code
-	Interaction                   // asks its reader for an answer
-	Transactional                 // everything else
-	Promotional                   // advertising
-)
-
-// ContentNames are the names of the contents but the unknown one, in their
-// order.
-var ContentNames = []string{"one-time-code", "interaction", "transactional", "promotional"}
-
-func (c Content) String() string {
-	if c == UnknownContent || int(c) > len(ContentNames) {
-		return "unknown"
-	}
-	return ContentNames[c-1]
-}
 
 // ContentOf classifies a text by rules alone. They are conservative: what none
 // of them is sure of is transactional.
@@ -41,9 +20,9 @@ func (c Content) String() string {
 //     code, and with a question or a request to reply; a link makes it none.
 //
 // It does not allocate for texts below a kilobyte.
-func ContentOf(source pdu.Address, text string) Content {
+func ContentOf(source pdu.Address, text string) msg.Content {
 	if OneTimeCode(text) {
-		return OneTime
+		return msg.ContentOneTimeCode
 	}
 	var buf [1024]byte
 	b := fold(buf[:0], text)
@@ -51,11 +30,11 @@ func ContentOf(source pdu.Address, text string) Content {
 	out := hasPhrase(b, optOut)
 	switch {
 	case offers(b) && (link || out || percentage(b)):
-		return Promotional
+		return msg.ContentPromotional
 	case answerable(source) && !link && !out && (asks(b) || hasPhrase(b, replyTo)):
-		return Interaction
+		return msg.ContentInteraction
 	}
-	return Transactional
+	return msg.ContentTransactional
 }
 
 // offers looks for a word of advertising.

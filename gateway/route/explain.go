@@ -242,7 +242,7 @@ func (f *facts) wordsValue(c Check, v *Verdict) string {
 }
 
 func (f *facts) planValue(pl *Plan) string {
-	content := UnknownContent
+	content := msg.ContentUnknown
 	if f.text != "" {
 		content = ContentOf(f.m.Source, f.text)
 	}

@@ -83,9 +83,9 @@ func drawPolicy(t *rapid.T) Policy {
 	}
 	plan := Plan{Name: "drawn", AppFirst: rapid.Bool().Draw(t, "app_first"), ClaimWithin: time.Duration(rapid.IntRange(0, 120).Draw(t, "claim")) * time.Second}
 	for _, narrow := range []func(){
-		func() { plan.Content = []Content{OneTime, Promotional} },
+		func() { plan.Content = []msg.Content{msg.ContentOneTimeCode, msg.ContentPromotional} },
 		func() { plan.Priority = []byte{1, 3} },
-		func() { plan.Hours, plan.Zone = []Hours{{clock(11, 0), clock(12, 0)}}, time.UTC },
+		func() { plan.Hours, plan.Zone = []msg.Hours{{From: clock(11, 0), To: clock(12, 0)}}, time.UTC },
 		func() { plan.To = []string{"+33", "+44770090004"} },
 		func() { plan.From = []string{"Parcel*"} },
 		func() { plan.Account = []string{"shop"} },

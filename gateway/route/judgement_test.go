@@ -184,10 +184,10 @@ var byPolicy = []judgement{
 	{name: "no plan", p: func(p *Policy) { p.Plans = nil }, want: msg.ReasonPlanCarrier},
 	{name: "plan with the carrier first", p: func(p *Policy) { p.Plans[0].AppFirst = false }, want: msg.ReasonPlanCarrier},
 	{name: "plan with the carrier first, by content", m: func(m *pdu.SM) { m.ShortMessage = []byte("Sale! 50% off all shoes until Sunday") }, p: func(p *Policy) {
-		p.Plans = append([]Plan{{Name: "ads", Content: []Content{Promotional}}}, p.Plans...)
+		p.Plans = append([]Plan{{Name: "ads", Content: []msg.Content{msg.ContentPromotional}}}, p.Plans...)
 	}, want: msg.ReasonPlanCarrier},
 	{name: "part of what may be an advertisement", m: udh("\x05\x00\x03\x2a\x02\x01Sale! 50% off all shoes "), p: func(p *Policy) {
-		p.Plans = append([]Plan{{Name: "ads", Content: []Content{Promotional}}}, p.Plans...)
+		p.Plans = append([]Plan{{Name: "ads", Content: []msg.Content{msg.ContentPromotional}}}, p.Plans...)
 	}, want: msg.ReasonDivert},
 	{name: "accepted by the SMSC lately", p: acceptedAgo(time.Hour), want: msg.ReasonDivert},
 	{name: "accepted by the SMSC at the limit", p: acceptedAgo(24 * time.Hour), want: msg.ReasonDivert},

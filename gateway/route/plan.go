@@ -18,8 +18,8 @@ type Plan struct {
 	Account     []string // system_ids
 	ServiceType []string
 	Priority    []byte // priority_flags
-	Content     []Content
-	Hours       []Hours
+	Content     []msg.Content
+	Hours       []msg.Hours
 	Zone        *time.Location // of Hours; nil: that of the machine
 	AppFirst    bool
 	ClaimWithin time.Duration
@@ -27,23 +27,9 @@ type Plan struct {
 	Prefer      msg.Prefer
 }
 
-// Hours are a part of every day, in minutes since midnight: From is in it, To
-// is not. They go over midnight where To is not behind From.
-type Hours struct{ From, To int }
-
-// Contains tells whether the time of day of t, where t is, is within h.
-func (h Hours) Contains(t time.Time) bool {
-	hour, minute, _ := t.Clock()
-	at := hour*60 + minute
-	if h.From < h.To {
-		return h.From <= at && at < h.To
-	}
-	return h.From <= at || at < h.To
-}
-
 // PlanOf finds the first plan that matches; the last one always does. Unknown
 // content matches no plan that asks for content.
-func (p *Policy) PlanOf(acc *Account, m *pdu.SM, n msg.Number, c Content, now time.Time) *Plan {
+func (p *Policy) PlanOf(acc *Account, m *pdu.SM, n msg.Number, c msg.Content, now time.Time) *Plan {
 	for i := range p.Plans {
 		if pl := &p.Plans[i]; pl.fits(acc, m, n, now) && (len(pl.Content) == 0 || slices.Contains(pl.Content, c)) {
 			return pl
@@ -67,17 +53,17 @@ func (pl *Plan) open(now time.Time) bool {
 		zone = time.Local
 	}
 	now = now.In(zone)
-	return slices.ContainsFunc(pl.Hours, func(h Hours) bool { return h.Contains(now) })
+	return slices.ContainsFunc(pl.Hours, func(h msg.Hours) bool { return h.Contains(now) })
 }
 
 // contentFor is the content of a text, if any plan asks for one.
-func (p *Policy) contentFor(m *pdu.SM, text string) Content {
+func (p *Policy) contentFor(m *pdu.SM, text string) msg.Content {
 	for i := range p.Plans {
 		if len(p.Plans[i].Content) > 0 {
 			return ContentOf(m.Source, text)
 		}
 	}
-	return UnknownContent
+	return msg.ContentUnknown
 }
 
 func fits(list []string, s string) bool {

@@ -15,10 +15,10 @@ import (
 func clock(hour, minute int) int { return hour*60 + minute }
 
 func TestHours(t *testing.T) {
-	day, night := Hours{clock(8, 0), clock(20, 0)}, Hours{clock(22, 30), clock(6, 15)}
-	all, evening := Hours{0, clock(24, 0)}, Hours{clock(18, 0), clock(24, 0)}
+	day, night := msg.Hours{From: clock(8, 0), To: clock(20, 0)}, msg.Hours{From: clock(22, 30), To: clock(6, 15)}
+	all, evening := msg.Hours{From: 0, To: clock(24, 0)}, msg.Hours{From: clock(18, 0), To: clock(24, 0)}
 	for _, c := range []struct {
-		h    Hours
+		h    msg.Hours
 		at   string
 		want bool
 	}{
@@ -58,7 +58,7 @@ func TestPlanMatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	office := []Hours{{clock(8, 0), clock(12, 0)}, {clock(13, 0), clock(18, 0)}}
+	office := []msg.Hours{{From: clock(8, 0), To: clock(12, 0)}, {From: clock(13, 0), To: clock(18, 0)}}
 	text := func(s string) func(*pdu.SM) { return func(m *pdu.SM) { m.ShortMessage = []byte(s) } }
 	const ad = "Sale! 50% off all shoes until Sunday"
 	for _, c := range []struct {
@@ -79,17 +79,17 @@ func TestPlanMatches(t *testing.T) {
 		{name: "winter time of London", plan: Plan{Hours: office, Zone: london}, at: noon.AddDate(0, 6, 0)},
 		{name: "half an hour ahead", plan: Plan{Hours: office, Zone: kolkata}, at: noon.Add(29 * time.Minute), want: true},
 		{name: "evening there", plan: Plan{Hours: office, Zone: kolkata}, at: noon.Add(30 * time.Minute)},
-		{name: "promotional", plan: Plan{Content: []Content{OneTime, Promotional}}, m: text(ad), want: true},
-		{name: "transactional", plan: Plan{Content: []Content{Transactional}}, want: true},
-		{name: "another content", plan: Plan{Content: []Content{OneTime, Promotional, Interaction}}},
-		{name: "one-time code", plan: Plan{Content: []Content{OneTime}}, m: text("Your code is 481516"), want: true},
-		{name: "content of a part", plan: Plan{Content: []Content{OneTime, Interaction, Transactional, Promotional}}, m: udh("\x05\x00\x03\x2a\x02\x01" + ad)},
+		{name: "promotional", plan: Plan{Content: []msg.Content{msg.ContentOneTimeCode, msg.ContentPromotional}}, m: text(ad), want: true},
+		{name: "transactional", plan: Plan{Content: []msg.Content{msg.ContentTransactional}}, want: true},
+		{name: "another content", plan: Plan{Content: []msg.Content{msg.ContentOneTimeCode, msg.ContentPromotional, msg.ContentInteraction}}},
+		{name: "one-time code", plan: Plan{Content: []msg.Content{msg.ContentOneTimeCode}}, m: text("Your code is 481516"), want: true},
+		{name: "content of a part", plan: Plan{Content: []msg.Content{msg.ContentOneTimeCode, msg.ContentInteraction, msg.ContentTransactional, msg.ContentPromotional}}, m: udh("\x05\x00\x03\x2a\x02\x01" + ad)},
 		{name: "all of it", plan: Plan{
-			Priority: []byte{1}, Hours: office, Zone: london, Content: []Content{Promotional}, To: []string{"+44"}, From: []string{"Parcel*"},
+			Priority: []byte{1}, Hours: office, Zone: london, Content: []msg.Content{msg.ContentPromotional}, To: []string{"+44"}, From: []string{"Parcel*"},
 			Account: []string{"bank"}, ServiceType: []string{""},
 		}, m: func(m *pdu.SM) { m.Priority, m.ShortMessage = 1, []byte(ad) }, want: true},
 		{name: "all but the content", plan: Plan{
-			Priority: []byte{1}, Hours: office, Zone: london, Content: []Content{Promotional}, To: []string{"+44"},
+			Priority: []byte{1}, Hours: office, Zone: london, Content: []msg.Content{msg.ContentPromotional}, To: []string{"+44"},
 		}, m: func(m *pdu.SM) { m.Priority = 1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestMachineZone(t *testing.T) {
 	here := time.Local
 	t.Cleanup(func() { time.Local = here })
 	time.Local = time.FixedZone("here", 5*3600)
-	pl := Plan{Hours: []Hours{{clock(16, 0), clock(18, 0)}}}
+	pl := Plan{Hours: []msg.Hours{{From: clock(16, 0), To: clock(18, 0)}}}
 	if !pl.open(noon) || pl.open(noon.Add(-2*time.Hour)) {
 		t.Errorf("at 17:00 here %t, at 15:00 here %t; want true, false", pl.open(noon), pl.open(noon.Add(-2*time.Hour)))
 	}
@@ -129,40 +129,43 @@ func TestContent(t *testing.T) {
 	for _, c := range []struct {
 		from pdu.Address
 		text string
-		want Content
+		want msg.Content
 	}{
-		{name, "Your verification code is 481516", OneTime},
-		{number, "Your code is 481516. Reply STOP to opt out?", OneTime},
-		{name, "Sale! 50% off all shoes until Sunday", Promotional},
-		{name, "20 % Rabatt auf alles, nur heute", Promotional},
-		{name, "Soldes: -30% sur tout le magasin. STOP au 36111", Promotional},
-		{name, "50% de descuento este fin de semana", Promotional},
-		{name, "Use promo code SUMMER at https://shop.example", Promotional},
-		{short, "VIP sale starts now. Text STOP to opt out", Promotional},
-		{name, "Your parcel comes on Monday.", Transactional},
-		{name, "Your battery is at 20%", Transactional},
-		{name, "You paid 12.50 at Shoes & Co with your discount card", Transactional},
-		{name, "Reminder: dentist on Monday at 9. Reply STOP to opt out", Transactional},
-		{name, "Will you be at home on Monday?", Transactional}, // nobody can answer it
-		{number, "Will you be at home on Monday?", Interaction},
-		{number, "Are you coming？", Interaction},
-		{short, "Dentist on Monday at 9. Reply YES to confirm", Interaction},
-		{short, "Termin am Montag um 9. Antworten Sie mit JA", Interaction},
-		{number, "Questions? See https://help.example", Transactional},
-		{number, "See you at 7", Transactional},
-		{number, "What is this?? Reply STOP to stop", Transactional},
-		{pdu.Address{}, "Will you be at home?", Transactional},
-		{pdu.Address{TON: pdu.TONAlphanumeric, Addr: []byte("60777")}, "Will you be at home?", Transactional},
-		{name, "", Transactional},
+		{name, "Your verification code is 481516", msg.ContentOneTimeCode},
+		{number, "Your code is 481516. Reply STOP to opt out?", msg.ContentOneTimeCode},
+		{name, "Sale! 50% off all shoes until Sunday", msg.ContentPromotional},
+		{name, "20 % Rabatt auf alles, nur heute", msg.ContentPromotional},
+		{name, "Soldes: -30% sur tout le magasin. STOP au 36111", msg.ContentPromotional},
+		{name, "50% de descuento este fin de semana", msg.ContentPromotional},
+		{name, "Use promo code SUMMER at https://shop.example", msg.ContentPromotional},
+		{short, "VIP sale starts now. Text STOP to opt out", msg.ContentPromotional},
+		{name, "Your parcel comes on Monday.", msg.ContentTransactional},
+		{name, "Your battery is at 20%", msg.ContentTransactional},
+		{name, "You paid 12.50 at Shoes & Co with your discount card", msg.ContentTransactional},
+		{name, "Reminder: dentist on Monday at 9. Reply STOP to opt out", msg.ContentTransactional},
+		{name, "Will you be at home on Monday?", msg.ContentTransactional}, // nobody can answer it
+		{number, "Will you be at home on Monday?", msg.ContentInteraction},
+		{number, "Are you coming？", msg.ContentInteraction},
+		{short, "Dentist on Monday at 9. Reply YES to confirm", msg.ContentInteraction},
+		{short, "Termin am Montag um 9. Antworten Sie mit JA", msg.ContentInteraction},
+		{number, "Questions? See https://help.example", msg.ContentTransactional},
+		{number, "See you at 7", msg.ContentTransactional},
+		{number, "What is this?? Reply STOP to stop", msg.ContentTransactional},
+		{pdu.Address{}, "Will you be at home?", msg.ContentTransactional},
+		{pdu.Address{TON: pdu.TONAlphanumeric, Addr: []byte("60777")}, "Will you be at home?", msg.ContentTransactional},
+		{name, "", msg.ContentTransactional},
 	} {
 		if got := ContentOf(c.from, c.text); got != c.want {
 			t.Errorf("ContentOf(%q, %q) = %s, want %s", c.from.Addr, c.text, got, c.want)
 		}
 	}
-	for c := UnknownContent; c <= Promotional; c++ {
-		if name := c.String(); c == UnknownContent && name != "unknown" || c != UnknownContent && name != ContentNames[c-1] {
-			t.Errorf("content %d is %q", c, name)
+	for c := msg.ContentUnknown; c <= msg.ContentPromotional; c++ {
+		if name := c.String(); name != msg.ContentNames[c] {
+			t.Errorf("content %d is %q, want %q", c, name, msg.ContentNames[c])
 		}
+	}
+	if name := msg.Content(99).String(); name != "unknown" {
+		t.Errorf("content 99 is %q, want it unknown", name)
 	}
 	if n := testing.AllocsPerRun(100, func() { ContentOf(number, "Sale! Will 50% off do? Reply YES, or see https://shop.example") }); n != 0 {
 		t.Errorf("%v allocations a text, want 0", n)
@@ -173,7 +176,7 @@ func TestContent(t *testing.T) {
 func TestContentIsLinear(t *testing.T) {
 	for _, part := range []string{" ", "% ", " %", "reply stop t", "sal", "?", "www", "1"} {
 		text := strings.Repeat(part, 64<<10/len(part))
-		if start := time.Now(); ContentOf(pdu.Address{Addr: []byte("60777")}, text) > Promotional || time.Since(start) > 2*time.Second {
+		if start := time.Now(); ContentOf(pdu.Address{Addr: []byte("60777")}, text) > msg.ContentPromotional || time.Since(start) > 2*time.Second {
 			t.Errorf("64 KiB of %q took %s", part, time.Since(start))
 		}
 	}
@@ -185,7 +188,7 @@ func TestLetter(t *testing.T) {
 	a, m := optedIn(), ordinary()
 	p := lenient()
 	p.AllowOTP = false
-	p.Plans = append([]Plan{{Name: "ads", Content: []Content{Promotional}, Hours: []Hours{{clock(8, 0), clock(20, 0)}}, Zone: time.UTC}}, p.Plans...)
+	p.Plans = append([]Plan{{Name: "ads", Content: []msg.Content{msg.ContentPromotional}, Hours: []msg.Hours{{From: clock(8, 0), To: clock(20, 0)}}, Zone: time.UTC}}, p.Plans...)
 	for _, c := range []struct {
 		text string
 		at   time.Time

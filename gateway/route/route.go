@@ -96,7 +96,7 @@ func (p *Policy) Letter(acc *Account, m *pdu.SM, n msg.Number, at time.Time, tex
 	if r := p.Text(text, err); r != msg.NoReason {
 		return r
 	}
-	if c := p.contentFor(m, text); c != UnknownContent && !p.PlanOf(acc, m, n, c, at).AppFirst {
+	if c := p.contentFor(m, text); c != msg.ContentUnknown && !p.PlanOf(acc, m, n, c, at).AppFirst {
 		return msg.ReasonPlanCarrier
 	}
 	return msg.NoReason

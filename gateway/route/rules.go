@@ -165,9 +165,9 @@ func (f *facts) words(c Check, v *Verdict) msg.Reason {
 }
 
 // content is unknown of a part: its whole text is.
-func (f *facts) content() Content {
+func (f *facts) content() msg.Content {
 	if f.text == "" {
-		return UnknownContent
+		return msg.ContentUnknown
 	}
 	return f.p.contentFor(f.m, f.text)
 }
