@@ -104,6 +104,7 @@ func (a *Accepted) note(pair, at uint64) {
 type accepting struct {
 	a       *Accepted
 	account uint64                              // its hash
+	now     uint64                              // of the batch that is read, 0: not asked for yet; the ESME's reader's
 	sent    atomic.Pointer[[sentSlots]sentSlot] // made with the first
 }
 
@@ -130,8 +131,20 @@ func (b *Bind) Watch(a *Accepted) {
 	}
 }
 
-// forwarded looks at a request that goes to the SMSC, before it does.
+// forwarded looks at a request that goes to the SMSC, before it does. It runs on
+// the reader's goroutine, and asks for the time once a batch.
 func (t *accepting) forwarded(p pdu.PDU) {
+	if t.now == 0 {
+		t.now = t.a.seconds()
+	}
+	t.watch(p, t.now)
+}
+
+// batch is the end of one.
+func (t *accepting) batch() { t.now = 0 }
+
+// watch looks at a request on any goroutine.
+func (t *accepting) watch(p pdu.PDU, now uint64) {
 	if id := p.ID(); id != pdu.SubmitSM && id != pdu.DataSM {
 		return
 	}
@@ -146,8 +159,8 @@ func (t *accepting) forwarded(p pdu.PDU) {
 	if !ok {
 		return
 	}
-	pair, now := t.a.pair(t.account, source), t.a.seconds()
-	if last := t.a.last(pair); last != 0 && now-last < noteEvery {
+	pair := t.a.pair(t.account, source)
+	if last := t.a.last(pair); last != 0 && now < last+noteEvery {
 		return
 	}
 	if slots == nil {
@@ -156,7 +169,7 @@ func (t *accepting) forwarded(p pdu.PDU) {
 	}
 	s := &slots[p.Seq()%sentSlots]
 	old := s.word.Load()
-	if old == busy || old != 0 && now-old>>32 < watchFor || !s.word.CompareAndSwap(old, busy) {
+	if old == busy || old != 0 && now < old>>32+watchFor || !s.word.CompareAndSwap(old, busy) {
 		return
 	}
 	s.pair.Store(pair)

@@ -73,8 +73,8 @@ func (b *Bind) Answer(resp pdu.PDU) {
 // Pass gives what Divert took back to the transit. It may block while
 // the upstream window is full.
 func (b *Bind) Pass(p pdu.PDU) {
-	if b.accepting != nil {
-		b.accepting.forwarded(p)
+	if t := b.accepting; t != nil {
+		t.watch(p, t.a.seconds())
 	}
 	if b.up.Forward(p) == nil {
 		b.up.Flush()
@@ -186,7 +186,12 @@ func (r *downReader) HandleResponse(p pdu.PDU) {
 	passResponse((*Bind)(r), r.up, p)
 }
 
-func (r *downReader) HandleBatch() { r.up.Flush() }
+func (r *downReader) HandleBatch() {
+	if r.accepting != nil {
+		r.accepting.batch()
+	}
+	r.up.Flush()
+}
 
 // upReader handles what the SMSC sends.
 type upReader Bind
