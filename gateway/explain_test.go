@@ -100,7 +100,7 @@ claim_within = "10s"
 		{noc.ExplainRequest{To: number, Text: text("")}, msg.ReasonText},
 		{noc.ExplainRequest{To: number, Text: text("Your code is 481516")}, msg.ReasonOneTimeCode},
 		{noc.ExplainRequest{To: number, Text: text("Sale! 50% off until Sunday")}, msg.ReasonPlanCarrier},
-		{noc.ExplainRequest{To: number, Text: text("Sale! 50% off until Sunday"), Priority: 1}, msg.ReasonDivert},
+		{noc.ExplainRequest{To: number, Text: text(strings.Repeat("Sale! 50% off until Sunday. ", 12)), Priority: 1}, msg.ReasonDivert},
 		{noc.ExplainRequest{To: number, Validity: "000000000001000R"}, msg.ReasonValidity},
 		{noc.ExplainRequest{To: number, Validity: "tomorrow"}, msg.ReasonUndecodable},
 	} {
