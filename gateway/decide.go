@@ -22,26 +22,27 @@ func policyOf(cfg *config.Config) *route.Policy {
 	p := &route.Policy{
 		DivertFrom: cfg.Policy.DivertFrom, NeverDivertFrom: cfg.Policy.NeverDivertFrom,
 		NeverServiceType: cfg.Policy.NeverDivertServiceType, AllowOTP: cfg.Policy.AllowOTP,
-		Share: cfg.Policy.Share, DefaultValidity: defaultValidity,
+		Share: cfg.Policy.Share, DefaultValidity: defaultValidity, AcceptedWithin: cfg.Policy.AcceptedWithin,
 	}
 	for i := range cfg.Plans {
 		pl := &cfg.Plans[i]
 		p.Plans = append(p.Plans, route.Plan{
 			Name: pl.Name, To: pl.Match.To, From: pl.Match.From, Account: pl.Match.Account,
-			ServiceType: pl.Match.ServiceType, AppFirst: pl.AppFirst(),
+			ServiceType: pl.Match.ServiceType, Priority: pl.Match.Priority, Content: pl.Match.Content,
+			Hours: pl.Match.Hours, Zone: pl.Match.Zone, AppFirst: pl.AppFirst(),
 			ClaimWithin: pl.ClaimWithin, Lease: pl.Lease, Prefer: pl.Prefer,
 		})
 	}
 	return p
 }
 
-// accountOf is what the decision needs of a new bind.
-func (g *Gateway) accountOf(b *upstream.Bind) *route.Account {
-	a := g.cfg.Account(b.Account.SystemID)
+// accountOf is what the decision needs of a bind with that system_id.
+func (g *Gateway) accountOf(systemID string) *route.Account {
+	a := g.cfg.Account(systemID)
 	country, _ := msg.CountryOf(a.DefaultCountry)
 	return &route.Account{
-		Country: country, SystemID: b.Account.SystemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
-		OptedIn: a.Divert && b.Account.SystemID != "",
+		Country: country, SystemID: systemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
+		OptedIn: a.Divert && systemID != "",
 	}
 }
 
@@ -69,8 +70,12 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 }
 
 // lookup finds a destination in the index, or why it is not there.
-func (g *Gateway) lookup(b *upstream.Bind, addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
-	n, ok := route.Number(addr, &b.State.(*route.Account).Country)
+func (g *Gateway) lookup(b *upstream.Bind, addr pdu.Address) (msg.Number, msg.Entry, msg.Reason) {
+	return g.find(b.State.(*route.Account), addr)
+}
+
+func (g *Gateway) find(acc *route.Account, addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
+	n, ok := route.Number(addr, &acc.Country)
 	if !ok {
 		return n, e, msg.ReasonDestination
 	}
@@ -148,15 +153,46 @@ func (g *Gateway) wireID(b *upstream.Bind, id msg.ID) string {
 	return g.spool.ShortID()
 }
 
+// need is something that has to be up for a diversion.
+type need struct {
+	name    string
+	ofApp   bool // it is asked of a registered number's app
+	missing func(g *Gateway, app string) msg.Reason
+	value   func(g *Gateway, app string) string // for Explain
+}
+
+// needs are all of them, in the order in which they are asked.
+var needs = [...]need{
+	{"disk", false, (*Gateway).noDisk, (*Gateway).diskValue},
+	{"own-bind", false, (*Gateway).noOwnBind, (*Gateway).ownValue},
+	{"app-lane", true, (*Gateway).noLane, (*Gateway).laneValue},
+}
+
+func (g *Gateway) noDisk(string) msg.Reason {
+	return reasonIf(g.diskLow.Load(), msg.ReasonSpoolFull)
+}
+
+func (g *Gateway) noOwnBind(string) msg.Reason {
+	return reasonIf(g.own == nil || !g.own.Ready(), msg.ReasonFallbackUnbound)
+}
+
+func (g *Gateway) noLane(app string) msg.Reason {
+	return reasonIf(!g.dispatcher.Available(app), msg.ReasonAppDown)
+}
+
+func reasonIf(yes bool, r msg.Reason) msg.Reason {
+	if yes {
+		return r
+	}
+	return msg.NoReason
+}
+
 // closed tells why nothing can be diverted to an app at the moment.
 func (g *Gateway) closed(app string) msg.Reason {
-	switch {
-	case g.diskLow.Load():
-		return msg.ReasonSpoolFull
-	case g.own == nil || !g.own.Ready():
-		return msg.ReasonFallbackUnbound
-	case !g.dispatcher.Available(app):
-		return msg.ReasonAppDown
+	for i := range needs {
+		if r := needs[i].missing(g, app); r != msg.NoReason {
+			return r
+		}
 	}
 	return msg.NoReason
 }

@@ -204,7 +204,7 @@ func TestMissAllocatesNothing(t *testing.T) {
 	n := newNode(t, nil).run()
 	n.register(subscriber, nil)
 	var b upstream.Bind
-	b.State = n.g.accountOf(&b)
+	b.State = n.g.accountOf("")
 	p := submitTo(stranger, func(m *pdu.SM) { m.TLVs = pdu.AppendTLV(nil, 0x1501, []byte("vendor")) })
 	if allocs := testing.AllocsPerRun(1000, func() {
 		if n.g.Divert(&b, p) {
@@ -225,10 +225,11 @@ func TestPolicyOf(t *testing.T) {
 never_divert_from = ["112"]
 never_divert_service_type = ["WAP"]
 allow_otp = true
-share = 25`, 1) + `
+share = 25
+carrier_accepted_within = "24h"`, 1) + `
 [[plan]]
 name = "news"
-match = { to = ["+44"], from = ["News*"], account = ["news"], service_type = ["CMT"] }
+match = { to = ["+44"], from = ["News*"], account = ["news"], service_type = ["CMT"], priority = [2], content = ["promotional"], hours = ["08:00-20:00"], zone = "UTC" }
 order = ["app", "carrier"]
 claim_within = "120s"
 prefer = "possible-duplicate"
@@ -240,7 +241,8 @@ order = ["carrier"]
 	defer n.g.close()
 	p := n.g.policy
 	if !slices.Equal(p.DivertFrom, []string{"Rail", "+44*"}) || !slices.Equal(p.NeverDivertFrom, []string{"112"}) ||
-		!slices.Equal(p.NeverServiceType, []string{"WAP"}) || !p.AllowOTP || p.Share != 25 || p.DefaultValidity != defaultValidity {
+		!slices.Equal(p.NeverServiceType, []string{"WAP"}) || !p.AllowOTP || p.Share != 25 || p.DefaultValidity != defaultValidity ||
+		p.AcceptedWithin != 24*time.Hour || p.Accepted == nil {
 		t.Errorf("policy %+v", p)
 	}
 	if len(p.Plans) != 3 {
@@ -249,6 +251,8 @@ order = ["carrier"]
 	news := p.Plans[0]
 	if news.Name != "news" || !slices.Equal(news.To, []string{"+44"}) || !slices.Equal(news.From, []string{"News*"}) ||
 		!slices.Equal(news.Account, []string{"news"}) || !slices.Equal(news.ServiceType, []string{"CMT"}) || !news.AppFirst ||
+		!slices.Equal(news.Priority, []byte{2}) || !slices.Equal(news.Content, []msg.Content{msg.ContentPromotional}) ||
+		!slices.Equal(news.Hours, []msg.Hours{{From: 8 * 60, To: 20 * 60}}) || news.Zone != time.UTC ||
 		news.ClaimWithin != 2*time.Minute || news.Prefer != msg.PossibleDuplicate {
 		t.Errorf("plan %+v", news)
 	}

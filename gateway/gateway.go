@@ -40,6 +40,7 @@ type Gateway struct {
 	registry   *registry.Registry
 	spool      *spool.Spool
 	policy     *route.Policy
+	accepted   *upstream.Accepted // nil: nobody asks what the SMSC accepts
 	hub        *upstream.Hub
 	proxy      *upstream.Proxy
 	own        *upstream.Own // nil: nothing can fall back, nothing is diverted
@@ -93,6 +94,10 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 		return nil, err
 	}
 	g.policy = policyOf(cfg)
+	if g.policy.AcceptedWithin > 0 {
+		g.accepted = upstream.NewAccepted(time.Now)
+		g.policy.Accepted = g.accepted.Last
+	}
 	if err = g.makeOwn(); err != nil {
 		return nil, err
 	}
@@ -182,7 +187,8 @@ func (g *Gateway) makeProxy() error {
 	g.hub = &upstream.Hub{
 		Receivable: g.receipts.Receivable,
 		Attach: func(b *upstream.Bind) {
-			b.State, b.WindowFull = g.accountOf(b), windowFull[g.cfg.SMPP.WindowFull]
+			b.State, b.WindowFull = g.accountOf(b.Account.SystemID), windowFull[g.cfg.SMPP.WindowFull]
+			b.Watch(g.accepted)
 		},
 		Detached: g.ended.add,
 	}

@@ -75,20 +75,32 @@ func (g *Gateway) resumePart(r *spool.Record) error {
 	if reason != msg.NoReason || part.Form == coding.Whole {
 		return fmt.Errorf("no part of a long message: %s", reason)
 	}
-	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To)
+	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To, msg.ContentUnknown, r.ReceivedAt)
 	g.letters.Resume(letter.KeyOf(r.Account, &sm, &part), part.Part.Number, part.Body, r.ClaimBy,
 		letter.Path[*route.Plan]{Group: r.Group, Plan: plan})
 	return nil
 }
 
 // judgeLetter judges a long message that is complete, as the decision judges
-// any other text.
+// any other text. The hours of a plan are those of the part that came first.
 func (g *Gateway) judgeLetter(lead msg.ID) (msg.Reason, error) {
 	parts, err := g.spool.Messages(lead)
 	if err != nil {
 		return msg.NoReason, err
 	}
-	return g.policy.Text(textOf(parts)), nil
+	var first pdu.SM
+	if err := first.DecodeMessage(parts[0].PDU); err != nil {
+		return msg.NoReason, err
+	}
+	at := parts[0].ReceivedAt
+	for _, p := range parts {
+		if p.ReceivedAt.Before(at) {
+			at = p.ReceivedAt
+		}
+	}
+	text, err := textOf(parts)
+	acc := &route.Account{SystemID: parts[0].Account.SystemID}
+	return g.policy.Letter(acc, &first, parts[0].To, at, text, err), nil
 }
 
 // textOf is the text of a spooled message, all its parts, for the app that

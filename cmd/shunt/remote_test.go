@@ -28,6 +28,8 @@ type figures struct {
 	mode   string
 	status noc.Status
 	binds  []noc.Session
+	asked  noc.ExplainRequest
+	said   noc.Explanation
 }
 
 func (f *figures) Status() noc.Status      { return f.status }
@@ -36,6 +38,13 @@ func (f *figures) Divert() string          { return f.mode }
 func (f *figures) SetDivert(_ context.Context, mode string) error {
 	f.mode = mode
 	return nil
+}
+
+func (f *figures) Explain(q *noc.ExplainRequest, show func(string) string) (noc.Explanation, error) {
+	f.asked = *q
+	e := f.said
+	e.From, e.To = show(q.From), show(q.To)
+	return e, nil
 }
 
 // rig is a control server with a real registry and spool.

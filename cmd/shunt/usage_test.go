@@ -42,6 +42,12 @@ func TestUsage(t *testing.T) {
 		"run --log-level loud":       "want debug, info, warn or error",
 		"check --config":             "needs an argument",
 		"version 2":                  "takes no argument",
+		"explain":                    `required flag(s) "from", "to" not set`,
+		"explain x":                  "takes no argument",
+		"explain --from a --to +447700900042 --validity soon":     "--validity: want a duration",
+		"explain --from a --to +447700900042 --validity 100d":     "--validity: want a duration",
+		"explain --from a --to +447700900042 --data-coding 0x100": "--data-coding",
+		"explain --from a --to +447700900042 --priority high":     "--priority",
 	} {
 		r := shunt(t, strings.Fields(line)...)
 		if r.code != 2 || !strings.Contains(r.err, want) || !strings.Contains(r.err, "--help'") || r.out != "" {
@@ -64,8 +70,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk((&app{}).root())
-	if len(paths) < 19 {
-		t.Errorf("commands = %q, want at least 19", paths)
+	if len(paths) < 20 {
+		t.Errorf("commands = %q, want at least 20", paths)
 	}
 	for _, p := range paths {
 		r := shunt(t, append(strings.Fields(p)[1:], "--help")...)
@@ -102,6 +108,7 @@ var remotes = [][]string{
 	{"status"},
 	{"sessions"},
 	{"trace", "s01"},
+	{"explain", "--from", "ACME", "--to", "+447700900042"},
 	{"divert"},
 	{"divert", "on"},
 	{"registry", "get", "+447700900042"},

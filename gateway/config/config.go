@@ -216,6 +216,10 @@ type Match struct {
 	From        []string // sender patterns: "*" stands for any characters
 	Account     []string // system_ids
 	ServiceType []string // exact values; "" is the default service_type
+	Priority    []byte   // priority_flags
+	Content     []msg.Content
+	Hours       []msg.Hours    // of every day, in Zone
+	Zone        *time.Location // nil: that of the machine
 }
 
 // Policy bounds what may be diverted at all.
@@ -225,6 +229,10 @@ type Policy struct {
 	NeverDivertServiceType []string // exact values
 	AllowOTP               bool     // one-time codes too
 	Share                  int      // per cent of the eligible numbers, 0 to 100
+
+	// AcceptedWithin: only what the SMSC accepted a message of from the same
+	// account and sender this long ago at most; 0: it is not asked.
+	AcceptedWithin time.Duration
 }
 
 // Retention is how long finished messages are kept.

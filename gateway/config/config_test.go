@@ -144,6 +144,7 @@ var secretPaths = cmp.Options{
 	cmp.Comparer(func(a, b Secret) bool { return a.path == b.path }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b *time.Location) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
 }
 
 var defaultLimits = Limits{
@@ -155,6 +156,10 @@ var defaultLimits = Limits{
 func TestFull(t *testing.T) {
 	creds := credentials(t)
 	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	london, err := time.LoadLocation("Europe/London")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +208,14 @@ func TestFull(t *testing.T) {
 				Order: []Channel{ViaApp, Carrier}, ClaimWithin: 2 * time.Minute, Lease: time.Minute, Prefer: msg.PossibleDuplicate,
 			},
 			{
+				Name: "ads",
+				Match: Match{
+					Priority: []byte{0, 3}, Content: []msg.Content{msg.ContentOneTimeCode, msg.ContentPromotional},
+					Hours: []msg.Hours{{From: 8 * 60, To: 20*60 + 30}, {From: 22 * 60, To: 6 * 60}, {From: 0, To: 24 * 60}}, Zone: london,
+				},
+				Order: []Channel{ViaApp, Carrier}, ClaimWithin: 30 * time.Second, Lease: 10 * time.Second, Prefer: msg.PossibleLoss,
+			},
+			{
 				Name: "never", Match: Match{From: []string{"112"}}, Order: []Channel{Carrier},
 				ClaimWithin: 30 * time.Second, Lease: 10 * time.Second, Prefer: msg.PossibleLoss,
 			},
@@ -210,7 +223,7 @@ func TestFull(t *testing.T) {
 		},
 		Policy: Policy{
 			DivertFrom: []string{"*", "BANK"}, NeverDivertFrom: []string{"BANK*", "112"},
-			NeverDivertServiceType: []string{}, AllowOTP: true, Share: 10,
+			NeverDivertServiceType: []string{}, AllowOTP: true, Share: 10, AcceptedWithin: 24 * time.Hour,
 		},
 		Retention: Retention{Messages: 30 * day},
 		API:       API{Listen: "[::1]:8444"},
@@ -230,7 +243,7 @@ func TestFull(t *testing.T) {
 	if p := string(own.Password.Bytes()); p != "s3cret" {
 		t.Errorf("password = %q, want it without its line end", p)
 	}
-	if got.Plans[1].AppFirst() || !got.Plans[0].AppFirst() || (&Plan{}).AppFirst() {
+	if got.Plans[2].AppFirst() || !got.Plans[0].AppFirst() || (&Plan{}).AppFirst() {
 		t.Error("AppFirst: want only the plans with the app in front")
 	}
 }

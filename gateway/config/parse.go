@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines without the time zone database
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
@@ -287,14 +288,75 @@ func (l *loader) plans(file *section, c *Config) {
 			From:        list(m, "from", nil, senderPattern),
 			Account:     list(m, "account", nil, systemID),
 			ServiceType: list(m, "service_type", nil, serviceType),
+			Priority:    items(m, "priority", "integers", priority),
+			Content:     items(m, "content", "strings", content),
+			Hours:       items(m, "hours", "strings", hours),
+			Zone:        get(m, "zone", nil, zone),
 		}
 		l.strangers(m, c)
-		m.refuse("content", "hours", "priority")
+		if m.has("zone") && !m.has("hours") {
+			m.warn(m.where("zone"), "zone", "has no effect without hours")
+		}
 		m.close()
 		s.close()
 		c.Plans = append(c.Plans, p)
 	}
 	c.Plans = append(c.Plans, BuiltInPlan())
+}
+
+// priority takes a priority_flag (SMPP v3.4 §5.2.14).
+func priority(v *value) (byte, error) {
+	n, err := integer(0, 3)(v)
+	return byte(n), err
+}
+
+func content(v *value) (msg.Content, error) {
+	i, err := oneOf[msg.Content](msg.ContentNames[1:]...)(v)
+	return i + 1, err
+}
+
+// hours takes a part of the day such as "08:00-20:00"; "22:00-06:00" goes over
+// midnight.
+func hours(v *value) (h msg.Hours, err error) {
+	const want = `want a part of the day such as "08:00-20:00", or "22:00-06:00" over midnight`
+	if v.kind != unstable.String {
+		return h, fmt.Errorf("is %s, %s", kindName(v), want)
+	}
+	from, to, ok := strings.Cut(v.text, "-")
+	if h.From, h.To = minutes(from), minutes(to); !ok || h.From < 0 || h.To < 0 || h.From == day24 || h.From == h.To {
+		return h, fmt.Errorf("%s is none, %s", quote(v.text), want)
+	}
+	return h, nil
+}
+
+// day24 is 24:00, the end of a day.
+const day24 = 24 * 60
+
+// minutes reads "hh:mm", up to 24:00, as minutes since midnight; -1 is none.
+func minutes(s string) int {
+	if len(s) != 5 || s[2] != ':' {
+		return -1
+	}
+	hour, err := digits(s[:2], 24)
+	minute, err2 := digits(s[3:], 59)
+	if m := int(hour*60 + minute); err == nil && err2 == nil && m <= day24 {
+		return m
+	}
+	return -1
+}
+
+// zone takes a name of the IANA time zone database, which the program brings
+// along.
+func zone(v *value) (*time.Location, error) {
+	const want = `want a name such as "Europe/London", or "UTC"`
+	if v.kind != unstable.String {
+		return nil, fmt.Errorf("is %s, %s", kindName(v), want)
+	}
+	z, err := time.LoadLocation(v.text)
+	if err != nil || v.text == "" || v.text == "Local" {
+		return nil, fmt.Errorf("%s is no time zone, %s", quote(v.text), want)
+	}
+	return z, nil
 }
 
 // strangers warns of accounts in a match that the file does not know: where
@@ -336,12 +398,18 @@ func (l *loader) policy(file *section, c *Config) {
 		NeverDivertServiceType: list(s, "never_divert_service_type", []string{"WAP", "VMA", "VMN", "USSD"}, serviceType),
 		AllowOTP:               get(s, "allow_otp", false, boolean),
 		Share:                  get(s, "share", 100, integer(0, 100)),
+		AcceptedWithin:         get(s, "carrier_accepted_within", 0, acceptedWithin),
 	}
 	ignore(s, "otp_after_proof", duration(0, forever))
-	offOnly(s, "carrier_accepted_within", func(v *value) (bool, error) {
-		d, err := duration(0, forever)(v)
-		return d > 0, err
-	}, `"0"`)
+}
+
+// acceptedWithin takes 0 or at least a minute: that often it is noted.
+func acceptedWithin(v *value) (time.Duration, error) {
+	d, err := duration(0, forever)(v)
+	if err == nil && d > 0 && d < time.Minute {
+		err = fmt.Errorf(`%q is out of range, want "0", or from "1m" to %q`, v.text, showDuration(forever))
+	}
+	return d, err
 }
 
 // offOnly is for a key that this version accepts only where it asks for

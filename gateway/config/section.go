@@ -197,6 +197,27 @@ func list(s *section, key string, dflt []string, check func(string) error) []str
 	return all
 }
 
+// items is the value of a key that holds an array; what says of what.
+func items[T any](s *section, key, what string, parse parser[T]) (all []T) {
+	e := s.take(key)
+	if e == nil {
+		return nil
+	}
+	if e.value.kind != unstable.Array {
+		s.fault(e.value.at, key, "is %s, want a list of %s", kindName(e.value), what)
+		return nil
+	}
+	for _, v := range e.value.items {
+		x, err := parse(v)
+		if err != nil {
+			s.fault(v.at, key, "%s", err)
+			continue
+		}
+		all = append(all, x)
+	}
+	return all
+}
+
 func kindName(v *value) string {
 	switch v.kind {
 	case unstable.Table:

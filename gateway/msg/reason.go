@@ -61,6 +61,9 @@ const (
 	ReasonSpoolStalled // the spool's disk does not answer
 	ReasonResubmit     // the same submit again, after its session was lost: answered with the first one's id
 	ReasonReplaced     // a later message with replace_if_present_flag took its place
+
+	// More reasons why a submit_sm goes where it goes.
+	ReasonNotAccepted // the SMSC has not accepted this account's sender lately
 	numReasons
 )
 
@@ -72,6 +75,7 @@ var reasonNames = [numReasons]string{
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
+	"not-accepted-lately",
 }
 
 func (r Reason) String() string {

@@ -19,6 +19,10 @@ type Gateway interface {
 	Sessions() []Session
 	Divert() string                                   // on, shadow or off
 	SetDivert(ctx context.Context, mode string) error // nil once it is effective and survives a restart
+	// Explain decides about a message that nobody sent and touches nothing. show
+	// writes an address, or a pattern of addresses, as the answer may hold it.
+	// An error says what is wrong with the request, and quotes nothing of it.
+	Explain(q *ExplainRequest, show func(string) string) (Explanation, error)
 }
 
 // Registry is the part of registry.Registry that operators use.

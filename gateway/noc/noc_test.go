@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -60,6 +61,26 @@ func (g *testGateway) SetDivert(_ context.Context, mode string) error {
 	}
 	g.mode = mode
 	return nil
+}
+
+// Explain repeats what it was asked, but for the text.
+func (g *testGateway) Explain(q *ExplainRequest, show func(string) string) (Explanation, error) {
+	if g.refuse != nil {
+		return Explanation{}, g.refuse
+	}
+	e := Explanation{
+		Verdict: VerdictForward, Reason: msg.ReasonProtocolID, From: show(q.From), To: show(q.To), ESME: q.ESME, Divert: "on", App: "chat", Plan: "news",
+		At: time.Unix(1_750_000_000, 0).UTC(), ClaimBy: time.Unix(1_750_000_030, 0).UTC(), ExpiresAt: time.Unix(1_750_003_600, 0).UTC(),
+		Checks: []Check{
+			{Check: "destination", Outcome: OutcomePassed, Value: show(q.To)},
+			{Check: "protocol-id", Outcome: OutcomeFailed, Reason: msg.ReasonProtocolID, Decides: true, Value: fmt.Sprintf("protocol_id 0x%02X", q.ProtocolID)},
+			{Check: "share", Outcome: OutcomeFailed, Reason: msg.ReasonCanary, After: true, Value: "slice 17"},
+		},
+	}
+	if q.Text != nil {
+		e.Checks = append(e.Checks, Check{Check: "text", Outcome: OutcomeSkipped, After: true, Value: fmt.Sprintf("%d octets", len(*q.Text))})
+	}
+	return e, nil
 }
 
 // rig is a control server on a real socket, with a real registry and spool.
@@ -301,6 +322,18 @@ func TestWrongRequests(t *testing.T) {
 		{"PUT", "/v1/divert", `{"mode":"on"}{}`, 400, CodeInvalid},
 		{"PUT", "/v1/divert", `{"mode":"on","also":1}`, 400, CodeInvalid},
 		{"PUT", "/v1/divert", `{"mode":` + strings.Repeat(" ", maxBody) + `"on"}`, 413, CodeTooLarge},
+		{"GET", "/v1/explain", "", 405, CodeMethod},
+		{"POST", "/v1/explain", "", 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"447700900099"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"447700900099","to":447700900042}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"447700900099","to":"+447700900042","text":1}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"447700900099","to":"+447700900042","texts":"447700"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"447700900099447700900099","to":"+447700900042"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"4477\u0000","to":"+447700900042"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"4477","to":"+447700900042","esme":"a-long-system-id"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"4477","to":"+447700900042","service_type":"TOOLONG"}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"4477","to":"+447700900042","data_coding":256}`, 400, CodeInvalid},
+		{"POST", "/v1/explain", `{"from":"4477","to":"+447700900042","text":"` + strings.Repeat("x", maxBody) + `"}`, 413, CodeTooLarge},
 		{"GET", "/v1/registry/12", "", 400, CodeInvalid},
 		{"GET", "/v1/registry/0447700900042", "", 400, CodeInvalid},
 		{"GET", "/v1/registry?limit=0", "", 400, CodeInvalid},

@@ -69,6 +69,7 @@ func NewServer(o Options) *Server {
 		"PUT /v1/registry/{number}":    s.put,
 		"DELETE /v1/registry/{number}": s.remove,
 		"GET /v1/trace/{what}":         s.trace,
+		"POST /v1/explain":             s.explain,
 	} {
 		s.mux.Handle(pattern, s.wrap(h))
 	}

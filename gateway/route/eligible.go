@@ -16,34 +16,44 @@ const (
 	esmReplyPath = 0x80
 )
 
-// ineligible finds what a handset's SMS stack alone can honour, whatever the
-// policy says; NoReason lets a message go on.
-func ineligible(m *pdu.SM, s *coding.Segment) msg.Reason {
-	if len(s.Header) > 0 && !textual(s.Header) {
-		return msg.ReasonUDH
-	}
-	switch mode := m.ESMClass & esmModeMask; {
-	case len(m.Source.Addr) > 20: // of a data_sm; no receipt could name it
-		return msg.ReasonSender
-	case mode == esmDatagram || mode == esmForward:
-		return msg.ReasonMessageMode
-	case m.ESMClass&esmTypeMask != 0:
-		return msg.ReasonMessageType
-	case m.ESMClass&esmReplyPath != 0:
-		return msg.ReasonMessageMode
-	case m.ProtocolID != 0:
+// form finds what a handset's SMS stack alone can honour, whatever the policy
+// says.
+func (f *facts) form(c Check) (r msg.Reason) {
+	m := f.m
+	switch c {
+	case CheckSegment:
+		f.segment, r = ReadSegment(m)
+		f.read = r == msg.NoReason
+		return r
+	case CheckHeader:
+		return when(len(f.segment.Header) > 0 && !textual(f.segment.Header), msg.ReasonUDH)
+	case CheckSourceLength: // of a data_sm; no receipt could name it
+		return when(len(m.Source.Addr) > maxSource, msg.ReasonSender)
+	case CheckMode:
+		mode := m.ESMClass & esmModeMask
+		return when(mode == esmDatagram || mode == esmForward, msg.ReasonMessageMode)
+	case CheckType:
+		return when(m.ESMClass&esmTypeMask != 0, msg.ReasonMessageType)
+	case CheckReplyPath:
+		return when(m.ESMClass&esmReplyPath != 0, msg.ReasonMessageMode)
+	case CheckProtocol:
 		// Replace types 0x41 to 0x47, type 0, (U)SIM data download, telematic
 		// interworking: none of it is a text for a person (3GPP TS 23.040 §9.2.3.9).
-		return msg.ReasonProtocolID
-	case m.DefaultMsgID != 0:
-		return msg.ReasonPredefined
-	case m.ReplaceIfPresent != 0:
-		return msg.ReasonReplace
-	case len(m.Schedule) != 0:
-		return msg.ReasonScheduled
+		return when(m.ProtocolID != 0, msg.ReasonProtocolID)
+	case CheckPredefined:
+		return when(m.DefaultMsgID != 0, msg.ReasonPredefined)
+	case CheckReplace:
+		return when(m.ReplaceIfPresent != 0, msg.ReasonReplace)
+	case CheckSchedule:
+		return when(len(m.Schedule) != 0, msg.ReasonScheduled)
+	case CheckTLVs:
+		return tlvReason(m.TLVs, f.segment.Form != coding.Whole)
 	}
-	return tlvReason(m.TLVs, s.Form != coding.Whole)
+	return msg.NoReason
 }
+
+// maxSource is what a source_addr of a submit_sm holds (SMPP v3.4 §5.2.8).
+const maxSource = 20
 
 // ReadSegment reads which part of a long message m is, if it is one. Of what
 // cannot be read the reason says what.

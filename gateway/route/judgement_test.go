@@ -2,6 +2,7 @@ package route
 
 import (
 	"strings"
+	"time"
 
 	"shunt/gateway/msg"
 	"shunt/smpp/coding"
@@ -28,6 +29,20 @@ func udh(header string) func(*pdu.SM) {
 
 func optional(tag pdu.Tag, value ...byte) func(*pdu.SM) {
 	return func(m *pdu.SM) { m.TLVs = tlv(tag, value...) }
+}
+
+// acceptedAgo asks for what the SMSC has accepted within a day, which was a
+// message of Parcel24's, of the account bank, that long ago; 0: never.
+func acceptedAgo(d time.Duration) func(*Policy) {
+	return func(p *Policy) {
+		p.AcceptedWithin = 24 * time.Hour
+		p.Accepted = func(systemID string, source []byte) time.Time {
+			if d == 0 || systemID != "bank" || string(source) != "Parcel24" {
+				return time.Time{}
+			}
+			return noon.Add(-d)
+		}
+	}
 }
 
 func dataCoding(dc byte) func(*pdu.SM) { return func(m *pdu.SM) { m.DataCoding = dc } }
@@ -168,6 +183,19 @@ var byPolicy = []judgement{
 	{name: "one-time code allowed", m: func(m *pdu.SM) { m.ShortMessage = []byte("Your verification code is 481516") }, want: msg.ReasonDivert},
 	{name: "no plan", p: func(p *Policy) { p.Plans = nil }, want: msg.ReasonPlanCarrier},
 	{name: "plan with the carrier first", p: func(p *Policy) { p.Plans[0].AppFirst = false }, want: msg.ReasonPlanCarrier},
+	{name: "plan with the carrier first, by content", m: func(m *pdu.SM) { m.ShortMessage = []byte("Sale! 50% off all shoes until Sunday") }, p: func(p *Policy) {
+		p.Plans = append([]Plan{{Name: "ads", Content: []msg.Content{msg.ContentPromotional}}}, p.Plans...)
+	}, want: msg.ReasonPlanCarrier},
+	{name: "part of what may be an advertisement", m: udh("\x05\x00\x03\x2a\x02\x01Sale! 50% off all shoes "), p: func(p *Policy) {
+		p.Plans = append([]Plan{{Name: "ads", Content: []msg.Content{msg.ContentPromotional}}}, p.Plans...)
+	}, want: msg.ReasonDivert},
+	{name: "accepted by the SMSC lately", p: acceptedAgo(time.Hour), want: msg.ReasonDivert},
+	{name: "accepted by the SMSC at the limit", p: acceptedAgo(24 * time.Hour), want: msg.ReasonDivert},
+	{name: "accepted by the SMSC too long ago", p: acceptedAgo(24*time.Hour + time.Second), want: msg.ReasonNotAccepted},
+	{name: "never accepted by the SMSC", p: acceptedAgo(0), want: msg.ReasonNotAccepted},
+	{name: "accepted by the SMSC of another sender", p: acceptedAgo(time.Hour), m: func(m *pdu.SM) { m.Source.Addr = []byte("Parcel25") }, want: msg.ReasonNotAccepted},
+	{name: "accepted by the SMSC of another account", p: acceptedAgo(time.Hour), a: func(a *Account) { a.SystemID = "shop" }, want: msg.ReasonNotAccepted},
+	{name: "nobody asks the SMSC", p: func(p *Policy) { p.AcceptedWithin = 24 * time.Hour }, want: msg.ReasonNotAccepted},
 	{name: "validity too short", m: func(m *pdu.SM) { m.Validity = []byte("000000000001000R") }, want: msg.ReasonValidity},
 	{name: "validity over", m: func(m *pdu.SM) { m.Validity = []byte("250602115959000+") }, want: msg.ReasonValidity},
 	{name: "validity garbled", m: func(m *pdu.SM) { m.Validity = []byte("tomorrow") }, want: msg.ReasonUndecodable},

@@ -46,19 +46,12 @@ type Policy struct {
 	Share            int // per cent of the eligible numbers
 	Plans            []Plan
 	DefaultValidity  time.Duration // of a message whose ESME left it to the SMSC
-}
 
-// Plan says which channel comes first and how long the app has.
-type Plan struct {
-	Name        string
-	To          []string // prefixes, "+" and digits; empty: any
-	From        []string // patterns
-	Account     []string // system_ids
-	ServiceType []string
-	AppFirst    bool
-	ClaimWithin time.Duration
-	Lease       time.Duration // claimed → delivered
-	Prefer      msg.Prefer
+	// AcceptedWithin: only what the SMSC has accepted of the same account and
+	// source address this long ago at most; 0: whatever it did. Accepted says
+	// when that was last, the zero Time: never, as far as is known.
+	AcceptedWithin time.Duration
+	Accepted       func(systemID string, source []byte) time.Time
 }
 
 // Account is what the decision knows of the bind that a message came on.
@@ -81,57 +74,30 @@ type Verdict struct {
 	HoldBy   time.Time // until then a part waits for the rest of its long message
 }
 
-// forward is the verdict for the carrier.
-func forward(r msg.Reason) Verdict { return Verdict{Reason: r} }
-
-// Decide judges a submit_sm or data_sm for n, of which the index says e. now is
-// the time of the submission. Of a part of a long message the text does not
-// count: Text judges it when all parts are there.
-func (p *Policy) Decide(mode Mode, acc *Account, m *pdu.SM, n msg.Number, e msg.Entry, now time.Time) Verdict {
-	switch {
-	case mode == Off:
-		return forward(msg.ReasonSwitchedOff)
-	case !e.Registered():
-		return forward(msg.ReasonUnregistered)
-	case !e.Active():
-		return forward(msg.ReasonInactive)
-	case !acc.OptedIn:
-		return forward(msg.ReasonAccountOptOut)
-	}
-	segment, r := ReadSegment(m)
-	if r == msg.NoReason {
-		r = ineligible(m, &segment)
-	}
-	if r != msg.NoReason {
-		return forward(r)
-	}
-	if r := p.forbidden(m, n); r != msg.NoReason {
-		return forward(r)
-	}
-	alphabet, ok := AlphabetOf(m.DataCoding, segment.Body, acc)
-	if !ok {
-		return forward(msg.ReasonDataCoding)
-	}
-	if segment.Form == coding.Whole {
-		if r := p.Text(segment.Text(alphabet)); r != msg.NoReason {
-			return forward(r)
-		}
-	}
-	v := p.Schedule(p.PlanOf(acc, m, n), m, now)
-	v.Alphabet = alphabet
-	if v.Divert && mode == Shadow {
-		v.Divert, v.Reason = false, msg.ReasonShadow
-	}
-	return v
-}
-
 // Text judges the whole text of a message, or why it cannot be read.
 func (p *Policy) Text(text string, err error) msg.Reason {
 	switch {
-	case err != nil || text == "":
+	case unreadable(text, err):
 		return msg.ReasonText
-	case !p.AllowOTP && OneTimeCode(text):
+	case p.refusesCode(text):
 		return msg.ReasonOneTimeCode
+	}
+	return msg.NoReason
+}
+
+func unreadable(text string, err error) bool { return err != nil || text == "" }
+
+func (p *Policy) refusesCode(text string) bool { return !p.AllowOTP && OneTimeCode(text) }
+
+// Letter judges the whole text of a long message, all parts of which are
+// there: by itself, and by the plan that it would have had if its text had
+// been known when m, its first part, was submitted at that time.
+func (p *Policy) Letter(acc *Account, m *pdu.SM, n msg.Number, at time.Time, text string, err error) msg.Reason {
+	if r := p.Text(text, err); r != msg.NoReason {
+		return r
+	}
+	if c := p.contentFor(m, text); c != msg.ContentUnknown && !p.PlanOf(acc, m, n, c, at).AppFirst {
+		return msg.ReasonPlanCarrier
 	}
 	return msg.NoReason
 }
@@ -196,40 +162,6 @@ func reserve(validity time.Duration) time.Duration {
 	return min(max(validity/4, time.Second), 30*time.Second)
 }
 
-// PlanOf finds the first plan that matches; the last one always does.
-func (p *Policy) PlanOf(acc *Account, m *pdu.SM, n msg.Number) *Plan {
-	for i := range p.Plans {
-		pl := &p.Plans[i]
-		if fits(pl.Account, acc.SystemID) && fits(pl.ServiceType, string(m.ServiceType)) &&
-			(len(pl.To) == 0 || hasPrefix(pl.To, n)) && (len(pl.From) == 0 || matches(pl.From, m.Source.Addr)) {
-			return pl
-		}
-	}
-	return &Plan{}
-}
-
-func fits(list []string, s string) bool {
-	if len(list) == 0 {
-		return true
-	}
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
-func hasPrefix(prefixes []string, n msg.Number) bool {
-	s := n.String()
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
 // matches tells whether an address fits a pattern, in which "*" stands for
 // any characters; a leading "+" counts on neither side.
 func matches(patterns []string, addr []byte) bool {
@@ -260,21 +192,6 @@ func glob(pattern string, s []byte) bool {
 		}
 	}
 	return strings.Trim(pattern[i:], "*") == ""
-}
-
-// forbidden applies the operator's rules.
-func (p *Policy) forbidden(m *pdu.SM, n msg.Number) msg.Reason {
-	switch {
-	case !matches(p.DivertFrom, m.Source.Addr):
-		return msg.ReasonSender
-	case matches(p.NeverDivertFrom, m.Source.Addr):
-		return msg.ReasonNeverSender
-	case len(p.NeverServiceType) > 0 && fits(p.NeverServiceType, string(m.ServiceType)):
-		return msg.ReasonServiceType
-	case p.Share < 100 && int(slice(n)) >= p.Share:
-		return msg.ReasonCanary
-	}
-	return msg.NoReason
 }
 
 // slice puts a number in one of a hundred slices, always the same one.

@@ -41,11 +41,12 @@ type Bind struct {
 	// before the first PDU.
 	WindowFull pdu.Status
 
-	down, up *smpp.Session
-	decider  Decider
-	pending  pending // requests that Divert took and that are not answered yet
-	lastErr  atomic.Pointer[string]
-	ending   atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
+	down, up  *smpp.Session
+	decider   Decider
+	accepting *accepting // nil: nobody asks what the SMSC accepts
+	pending   pending    // requests that Divert took and that are not answered yet
+	lastErr   atomic.Pointer[string]
+	ending    atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
 	Reasons [64]atomic.Uint64 // verdicts by msg.Reason
 }
@@ -72,6 +73,9 @@ func (b *Bind) Answer(resp pdu.PDU) {
 // Pass gives what Divert took back to the transit. It may block while
 // the upstream window is full.
 func (b *Bind) Pass(p pdu.PDU) {
+	if t := b.accepting; t != nil {
+		t.watch(p, t.a.seconds())
+	}
 	if b.up.Forward(p) == nil {
 		b.up.Flush()
 	}
@@ -162,6 +166,9 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 		if b.Transmits() && b.decider.Divert(b, p) {
 			return
 		}
+		if b.accepting != nil {
+			b.accepting.forwarded(p)
+		}
 	case pdu.Unbind:
 		b.pending.wait(unbindWait) // every accepted submit has its answer first
 	}
@@ -179,14 +186,26 @@ func (r *downReader) HandleResponse(p pdu.PDU) {
 	passResponse((*Bind)(r), r.up, p)
 }
 
-func (r *downReader) HandleBatch() { r.up.Flush() }
+func (r *downReader) HandleBatch() {
+	if r.accepting != nil {
+		r.accepting.batch()
+	}
+	r.up.Flush()
+}
 
 // upReader handles what the SMSC sends.
 type upReader Bind
 
-func (r *upReader) HandleRequest(p pdu.PDU)  { passRequest(r.down, p) }
-func (r *upReader) HandleResponse(p pdu.PDU) { passResponse((*Bind)(r), r.down, p) }
-func (r *upReader) HandleBatch()             { r.down.Flush() }
+func (r *upReader) HandleRequest(p pdu.PDU) { passRequest(r.down, p) }
+
+func (r *upReader) HandleResponse(p pdu.PDU) {
+	if r.accepting != nil {
+		r.accepting.answered(p)
+	}
+	passResponse((*Bind)(r), r.down, p)
+}
+
+func (r *upReader) HandleBatch() { r.down.Flush() }
 
 // tryRequest forwards a request, or answers it if the window is full. Nothing
 // of the sort is done with what the SMSC sends: it would have to keep it, and
