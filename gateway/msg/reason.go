@@ -58,6 +58,7 @@ const (
 	ReasonApp          // the app's call
 	ReasonESME         // the ESME's request
 	ReasonIncomplete   // a long message: a part is missing, or was not taken
+	ReasonLaneFull     // more waits for the app's provider than it takes in time
 	numReasons
 )
 
@@ -69,6 +70,7 @@ var reasonNames = [numReasons]string{
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete",
+	"lane-full",
 }
 
 func (r Reason) String() string {
