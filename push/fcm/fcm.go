@@ -147,19 +147,21 @@ func (o *Options) defaults() {
 func (s *Sender) Warm() { s.link.Warm() }
 
 // look reads the service-account file again, if it is time to or the token was
-// refused. The project stays: the devices' tokens belong to it.
-func (s *Sender) look(refused bool) {
-	s.file.Poll(time.Now(), refused, func(content []byte) error {
-		a, err := parseAccount(content)
-		if err != nil {
-			return err
-		}
-		if a.ProjectID != s.project {
-			return fmt.Errorf("project_id is %q and was %q: only a restart changes the project", a.ProjectID, s.project)
-		}
-		s.bearers.replace(a)
-		return nil
-	})
+// refused.
+func (s *Sender) look(refused bool) { s.file.Poll(time.Now(), refused, s.use) }
+
+// use takes another content of the service-account file. The project stays: the
+// devices' tokens belong to it.
+func (s *Sender) use(content []byte) error {
+	a, err := parseAccount(content)
+	if err != nil {
+		return err
+	}
+	if a.ProjectID != s.project {
+		return fmt.Errorf("project_id is %q and was %q: only a restart changes the project", a.ProjectID, s.project)
+	}
+	s.bearers.replace(a)
+	return nil
 }
 
 // Close ends the Sender's goroutine and connections. It may be called more
