@@ -244,8 +244,8 @@ func TestExplainRefuses(t *testing.T) {
 	n := newNode(t, nil)
 	defer n.g.close()
 	for what, q := range map[string]noc.ExplainRequest{
-		"does not fit":       {To: "+447700900042", Text: new("Zażółć"), DataCoding: new(uint8(3))},
-		"longer":             {To: "+447700900042", Text: new(strings.Repeat("ż", 40_000))},
+		"does not fit":     {To: "+447700900042", Text: new("Zażółć"), DataCoding: new(uint8(3))},
+		"longer":           {To: "+447700900042", Text: new(strings.Repeat("ż", 40_000))},
 		"destination_addr": {To: strings.Repeat("4", 30)},
 	} {
 		if e, err := (&control{n.g}).Explain(&q, plainly); err == nil || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "Za") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
 	"shunt/gateway/msg"
 	"shunt/gateway/receipt"
@@ -17,19 +18,27 @@ import (
 	"shunt/store/registry"
 )
 
-// openApps makes the push senders of every app.
+// pushesAtOnce is how many pushes are under way with a provider of an app: at
+// 50 ms each some 5,000 a second. FCM's connections have more streams.
+const pushesAtOnce = 256
+
+// openApps makes the push senders of every app, and has them connect.
 func (g *Gateway) openApps() ([]dispatch.App, error) {
 	var apps []dispatch.App
 	for _, a := range g.cfg.Apps {
-		app := dispatch.App{ID: a.ID, Senders: make(map[registry.Platform]push.Sender)}
+		app := dispatch.App{
+			ID: a.ID, Senders: make(map[registry.Platform]push.Sender),
+			Workers: pushesAtOnce, Text: a.Body == config.BodyText,
+		}
 		if c := a.APNs; c != nil {
 			s, err := apns.New(apns.Options{
 				TeamID: c.TeamID, KeyID: c.KeyID, KeyFile: c.Key.Path(), Topic: c.Topic,
-				Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
+				Endpoint: c.Endpoint, CAFile: c.CA.Path(), MaxStreams: pushesAtOnce, Logger: g.log,
 			})
 			if err != nil {
-				return nil, fmt.Errorf("app %s: apns: %w", a.ID, err)
+				return nil, fmt.Errorf("app %s: %w", a.ID, err)
 			}
+			s.Warm()
 			app.Senders[registry.APNs] = s
 			g.senders = append(g.senders, s)
 		}
@@ -38,8 +47,9 @@ func (g *Gateway) openApps() ([]dispatch.App, error) {
 				ServiceAccountFile: c.ServiceAccount.Path(), Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
 			})
 			if err != nil {
-				return nil, fmt.Errorf("app %s: fcm: %w", a.ID, err)
+				return nil, fmt.Errorf("app %s: %w", a.ID, err)
 			}
+			s.Warm()
 			app.Senders[registry.FCM] = s
 			g.senders = append(g.senders, s)
 		}

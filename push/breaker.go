@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,8 @@ const (
 // opens it again for twice as long, up to a minute, by a random factor of 0.5
 // to 1.5. It is safe for concurrent use; the zero Breaker is closed.
 type Breaker struct {
+	ready atomic.Int64 // for Ready, which takes no lock: open until then, in unix nanoseconds; 0: closed; -1: open, and probed
+
 	mu       sync.Mutex
 	failures int // in a row
 	pause    time.Duration
@@ -59,15 +62,15 @@ func (b *Breaker) Allow(now time.Time) (probe, ok bool) {
 		return false, false
 	}
 	b.probing = true
+	b.ready.Store(-1)
 	return true, true
 }
 
 // Ready tells whether Allow would allow one, and takes nothing: the decision
-// asks it before a message is accepted.
+// asks it before a message is accepted, from many goroutines.
 func (b *Breaker) Ready(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.until.IsZero() || !now.Before(b.until) && !b.probing
+	at := b.ready.Load()
+	return at == 0 || at > 0 && now.UnixNano() >= at
 }
 
 // Done tells what came of a push that Allow allowed, as a probe or not; changed
@@ -82,6 +85,7 @@ func (b *Breaker) Done(now time.Time, probe bool, r Result) (changed bool) {
 	b.probing = false
 	if r.healthy() {
 		b.failures, b.pause, b.until = 0, 0, time.Time{}
+		b.ready.Store(0)
 		return wasOpen
 	}
 	b.failures++
@@ -92,6 +96,7 @@ func (b *Breaker) Done(now time.Time, probe bool, r Result) (changed bool) {
 	b.pause = min(max(2*b.pause, firstPause), lastPause)
 	wait := max(time.Duration(float64(b.pause)*(0.5+rand.Float64())), r.RetryAfter)
 	b.until = now.Add(wait)
+	b.ready.Store(b.until.UnixNano())
 	if !wasOpen {
 		b.trips++
 	}

@@ -149,3 +149,21 @@ func TestBreakerRace(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// The decision asks Ready for every message to a registered number.
+func TestReadyIsCheap(t *testing.T) {
+	var b Breaker
+	fail(&b, t0, tripAfter)
+	if n := testing.AllocsPerRun(100, func() { b.Ready(t0) }); n != 0 {
+		t.Errorf("Ready allocates %v times", n)
+	}
+}
+
+func BenchmarkReady(b *testing.B) {
+	var br Breaker
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			br.Ready(t0)
+		}
+	})
+}

@@ -105,15 +105,10 @@ func (ln *lane) acquire(ctx context.Context) (*clientConn, *LinkError) {
 			ln.mu.Unlock()
 			return cc, nil
 		}
-		if ln.cur == nil && !ln.dialing {
-			if ln.pause > 0 && time.Now().Before(ln.retryAt) {
-				err := ln.dialErr
-				ln.mu.Unlock()
-				return nil, &LinkError{Code: codeUnreachable, Err: err}
-			}
-			ln.dialing = true
-			ln.link.work.Add(1)
-			go ln.dial()
+		if ln.cur == nil && !ln.connect() {
+			err := ln.dialErr
+			ln.mu.Unlock()
+			return nil, &LinkError{Code: codeUnreachable, Err: err}
 		}
 		if ln.change == nil {
 			ln.change = make(chan struct{})
@@ -137,6 +132,31 @@ func (ln *lane) acquire(ctx context.Context) (*clientConn, *LinkError) {
 	}
 }
 
+// connect starts a dial unless there is a connection, or one is under way; mu
+// is held. It is false while the pause after a failed one lasts.
+func (ln *lane) connect() bool {
+	switch {
+	case ln.closed, ln.cur != nil, ln.dialing:
+		return true
+	case ln.pause > 0 && time.Now().Before(ln.retryAt):
+		return false
+	}
+	ln.dialing = true
+	ln.link.work.Add(1)
+	go ln.dial()
+	return true
+}
+
+// lost retires a connection that was lost while nothing was sent on it.
+func (ln *lane) lost(cc *clientConn) {
+	if cc.Err() == nil {
+		return
+	}
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.retire(cc)
+}
+
 // release takes back what acquire gave.
 func (ln *lane) release(cc *clientConn, usable, answered bool) {
 	ln.mu.Lock()
@@ -155,7 +175,9 @@ func (ln *lane) release(cc *clientConn, usable, answered bool) {
 	ln.changed()
 }
 
-// retire takes cc out of use; mu is held.
+// retire takes cc out of use; mu is held. What has worked is connected anew at
+// once, so that the next request does not wait for the handshake; what has not
+// is left to the next request.
 func (ln *lane) retire(cc *clientConn) {
 	if cc.retired {
 		return
@@ -164,10 +186,10 @@ func (ln *lane) retire(cc *clientConn) {
 	if ln.cur == cc {
 		ln.cur = nil
 		ln.dialErr = nil
-		if !cc.proven {
-			if ln.barren++; ln.barren >= maxBarren {
-				ln.backOff()
-			}
+		if cc.proven {
+			ln.connect()
+		} else if ln.barren++; ln.barren >= maxBarren {
+			ln.backOff()
 		}
 	}
 	if cc.inFlight == 0 {
@@ -197,7 +219,14 @@ func (ln *lane) dial() {
 	defer cancel()
 	start := time.Now()
 	c, err := ln.transport.NewClientConn(ctx, "https", ln.addr)
+	if cc := ln.dialled(c, err, time.Since(start)); cc != nil {
+		// Not under mu: it may call lost at once.
+		c.SetStateHook(func(*http.ClientConn) { ln.lost(cc) })
+	}
+}
 
+// dialled takes what came of a dial; nil if there is no new connection.
+func (ln *lane) dialled(c *http.ClientConn, err error, took time.Duration) *clientConn {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	ln.dialing = false
@@ -209,18 +238,20 @@ func (ln *lane) dial() {
 		if first && !ln.closed {
 			ln.log.Warn("provider is unreachable", "err", err)
 		}
-		return
+		return nil
 	}
 	if ln.closed {
 		_ = c.Close()
-		return
+		return nil
 	}
-	ln.cur = &clientConn{ClientConn: c}
+	cc := &clientConn{ClientConn: c}
+	ln.cur = cc
 	if ln.open == nil {
 		ln.open = make(map[*clientConn]bool)
 	}
-	ln.open[ln.cur] = true
-	ln.log.Debug("provider connected", "took", time.Since(start))
+	ln.open[cc] = true
+	ln.log.Debug("provider connected", "took", took)
+	return cc
 }
 
 // backOff puts the next dial off; mu is held.

@@ -55,7 +55,7 @@ type Link struct {
 	work   sync.WaitGroup // dials and closes under way
 }
 
-// NewLink makes a Link; it connects when the first request comes.
+// NewLink makes a Link; it connects when the first request comes, or with Warm.
 func NewLink(o LinkOptions) (*Link, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil {
@@ -120,9 +120,10 @@ func (o *LinkOptions) defaults() {
 // LinkError is why a request got no reply. Sent is false when the provider
 // certainly did not see it whole.
 type LinkError struct {
-	Code string // lane-full, unreachable, timeout, broken, cancelled, closed, bad-request, bad-reply
-	Sent bool
-	Err  error
+	Code     string // lane-full, unreachable, timeout, broken, cancelled, closed, bad-request, bad-reply
+	Sent     bool
+	Repeated bool // it was sent twice
+	Err      error
 }
 
 func (e *LinkError) Error() string {
@@ -139,15 +140,18 @@ func (e *LinkError) Unwrap() error { return e.Err }
 func (e *LinkError) Result() Result {
 	switch {
 	case e.Sent, e.Code == codeCancelled:
-		return Result{Outcome: Unknown, Reason: e.Code}
+		return Result{Outcome: Unknown, Reason: e.Code, Repeated: e.Repeated}
 	case e.Code == codeBadRequest:
 		return Result{Outcome: Rejected, Reason: e.Code}
 	}
 	return Result{Outcome: Busy, Reason: e.Code}
 }
 
+// LaneFull is the Reason of a push that found no free stream in time.
+const LaneFull = "lane-full"
+
 const (
-	codeLaneFull    = "lane-full"
+	codeLaneFull    = LaneFull
 	codeUnreachable = "unreachable"
 	codeTimeout     = "timeout"
 	codeBroken      = "broken"
@@ -201,7 +205,7 @@ func (l *Link) RoundTrip(req *http.Request) (*http.Response, error) {
 		if lerr.Sent {
 			sent++
 		}
-		last.Sent = sent > 0
+		last.Sent, last.Repeated = sent > 0, sent > 1
 		if lerr.Code != codeBroken || sent > 1 || ctx.Err() != nil || l.ctx.Err() != nil {
 			break
 		}
@@ -215,6 +219,17 @@ func notSent(ctx context.Context, code string, err error) *LinkError {
 		code = codeCancelled
 	}
 	return &LinkError{Code: code, Err: err}
+}
+
+// Warm connects what is not connected yet, in the background, so that the
+// first request finds the handshake done. It tries once: a provider that is
+// down is dialled again when there is something to send.
+func (l *Link) Warm() {
+	for _, ln := range l.lanes {
+		ln.mu.Lock()
+		ln.connect()
+		ln.mu.Unlock()
+	}
 }
 
 // Close ends every connection and waits for the Link's goroutines. Requests

@@ -114,6 +114,16 @@ func (n *network) kill() {
 	n.dead = make(chan struct{})
 }
 
+// cut closes the connections so far.
+func (n *network) cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.conns {
+		_ = c.Close()
+	}
+	n.conns = nil
+}
+
 func post(ctx context.Context, t *testing.T, l *Link, url string) error {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("x"))
@@ -193,5 +203,129 @@ func TestDeadHandshakeIsNotSent(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("50 requests and Close took %v with a deadline of 100 ms", took)
+	}
+}
+
+// A link that is warmed up has shaken hands before the first request, and one
+// that worked and was lost does so again before the next: without a request.
+func TestWarm(t *testing.T) {
+	var requests atomic.Int64
+	n, ca := newNetwork(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	url := "https://" + n.relay.Addr().String()
+	l, err := NewLink(LinkOptions{URL: url, RootCAs: ca.Pool(), Connections: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	l.Warm()
+	first := connected(t, l, nil)
+	l.Warm() // has nothing to do
+	if got := requests.Load(); got != 0 {
+		t.Errorf("%d requests for warming up, want none", got)
+	}
+	for range 2 { // one on each connection
+		if err := post(t.Context(), t, l, url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if second := connected(t, l, nil); second[0] != first[0] || second[1] != first[1] {
+		t.Error("the first requests did not use the connections that were warm")
+	}
+	n.cut()
+	connected(t, l, first)
+	if got := requests.Load(); got != 2 {
+		t.Errorf("%d requests, want 2: none for the new connections", got)
+	}
+}
+
+// A provider that takes connections and closes them is not dialled for nothing:
+// only what has worked is connected anew.
+func TestWarmDoesNotRepeat(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dials atomic.Int64
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			_ = c.Close()
+		}
+	}()
+	l, err := NewLink(LinkOptions{URL: "https://" + ln.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Warm()
+	l.work.Wait() // the one dial
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	_ = ln.Close()
+	<-accepted
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d dials, want 1", n)
+	}
+}
+
+// connected waits until each lane of l has a connection, and another one than
+// in old, and gives them.
+func connected(t *testing.T, l *Link, old []*clientConn) []*clientConn {
+	t.Helper()
+	var all []*clientConn
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	for i, ln := range l.lanes {
+		for {
+			ln.mu.Lock()
+			cc := ln.cur
+			if ln.change == nil {
+				ln.change = make(chan struct{})
+			}
+			change := ln.change
+			ln.mu.Unlock()
+			if cc != nil && (old == nil || cc != old[i]) {
+				all = append(all, cc)
+				break
+			}
+			select {
+			case <-change:
+			case <-deadline.C:
+				t.Fatal("waited in vain for a connection")
+			}
+		}
+	}
+	return all
+}
+
+// A request that broke twice says so: nobody may send it a third time.
+func TestRepeated(t *testing.T) {
+	begun := make(chan struct{})
+	n, ca := newNetwork(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		begun <- struct{}{}
+		<-r.Context().Done()
+	}))
+	url := "https://" + n.relay.Addr().String()
+	l, err := NewLink(LinkOptions{URL: url, RootCAs: ca.Pool()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	ended := make(chan error)
+	go func() { ended <- post(context.Background(), t, l, url) }()
+	for range 2 {
+		<-begun
+		n.cut()
+	}
+	var lerr *LinkError
+	if err := <-ended; !errors.As(err, &lerr) || lerr.Result() != (Result{Outcome: Unknown, Reason: codeBroken, Repeated: true}) {
+		t.Errorf("request that broke twice: got %v, want unknown, repeated", err)
 	}
 }

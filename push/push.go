@@ -13,7 +13,8 @@ import (
 )
 
 // Limits of what a Notification may hold. Both providers stop at 4096 octets
-// for the whole payload; their senders check that after encoding.
+// for the whole payload; their senders check that after encoding, and leave
+// out a body that does not fit.
 const (
 	MaxID      = 64   // octets: the longest apns-collapse-id
 	MaxToken   = 1024 // octets: above any token that APNs or FCM ever gave
@@ -29,7 +30,7 @@ type Notification struct {
 	Token   string    // the device's token; never logged
 	Sandbox bool      // APNs only: the token belongs to the sandbox
 	Expires time.Time // the claim deadline; the provider drops the push after it
-	Body    string    // "" = doorbell only; never logged
+	Body    string    // "" = doorbell only; left out if it does not fit; never logged
 }
 
 // Outcome is how one Send ended. The zero Outcome is the safe one: nothing is
@@ -73,6 +74,8 @@ type Result struct {
 	Reason     string        // the provider's code or one of ours; at most MaxReason octets, never a token
 	RetryAfter time.Duration // how long the provider asked to be left alone; 0 = it did not say
 	TokenBusy  bool          // with Busy: for this token alone
+	Repeated   bool          // with Unknown: it was sent twice already
+	BodyLeft   bool          // the body did not fit: a doorbell was sent
 	DeadSince  time.Time     // with TokenDead: dead only if the token was registered before this; zero = dead now
 }
 

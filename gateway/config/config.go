@@ -152,7 +152,20 @@ type App struct {
 	ID   string
 	APNs *APNs // nil: not on this platform
 	FCM  *FCM  // nil: not on this platform
+	Body Body
 }
+
+// Body is what a push carries of a message.
+type Body uint8
+
+const (
+	Doorbell Body = iota // that it is there: the text comes with the claim
+	BodyText             // its text too, if its plan prefers possible-duplicate
+)
+
+var bodyNames = []string{"doorbell", "text"}
+
+func (b Body) String() string { return name(bodyNames, b) }
 
 // APNs is an app's access to Apple's push service.
 type APNs struct {
@@ -220,6 +233,12 @@ type Match struct {
 	Content     []msg.Content
 	Hours       []msg.Hours    // of every day, in Zone
 	Zone        *time.Location // nil: that of the machine
+}
+
+// all tells whether every message matches.
+func (m *Match) all() bool {
+	return len(m.To)+len(m.From)+len(m.Account)+len(m.ServiceType)+
+		len(m.Priority)+len(m.Content)+len(m.Hours) == 0
 }
 
 // Policy bounds what may be diverted at all.

@@ -185,7 +185,7 @@ func TestFull(t *testing.T) {
 		},
 		Apps: []App{
 			{
-				ID: "chat",
+				ID: "chat", Body: BodyText,
 				APNs: &APNs{
 					TeamID: "ABCDE12345", KeyID: "FGHIJ67890", Key: secret("chat.p8"), Topic: "com.example.chat",
 					Endpoint: "https://127.0.0.1:2197", CA: secret("ca.pem"),

@@ -34,8 +34,9 @@ func parse(file string, data []byte) (*Config, []Fault) {
 	smscs := l.smscs(s, c)
 	l.intercept(s, c, smscs)
 	l.accounts(s, c)
-	l.apps(s, c)
+	apps := l.apps(s, c)
 	l.plans(s, c)
+	l.bodies(apps, c)
 	l.policy(s, c)
 	l.rest(s, c)
 	l.smpp(s, c)
@@ -232,11 +233,15 @@ func alphabet(v *value) (coding.Alphabet, error) {
 	return []coding.Alphabet{coding.GSM7, coding.Latin1, coding.ASCII, coding.GSM7Packed, coding.CP1252}[i], err
 }
 
-func (l *loader) apps(file *section, c *Config) {
+// apps gives back the sections beside their apps, for what the plans ask of
+// them.
+func (l *loader) apps(file *section, c *Config) []*section {
+	sections := file.subs("app")
 	seen := unique{}
-	for _, s := range file.subs("app") {
+	for _, s := range sections {
 		a := App{ID: must(s, "id", "a name", str(identifier))}
 		seen.check(s, "id", a.ID)
+		a.Body = get(s, "body", Doorbell, oneOf[Body](bodyNames...))
 		ignore(s, "active_for", duration(time.Second, forever))
 		ignore(s, "inactive_after", duration(time.Second, forever))
 		if p, ok := s.sub("apns"); ok {
@@ -266,6 +271,38 @@ func (l *loader) apps(file *section, c *Config) {
 	}
 	if len(c.Apps) > math.MaxUint16 { // msg.Entry has 16 bits for the app
 		l.add(top, "app", fmt.Sprintf("there are %d, want at most %d", len(c.Apps), math.MaxUint16), false)
+	}
+	return sections
+}
+
+// bodies checks the apps whose pushes may carry the text against the plans. A
+// text in a notification is read without a claim, so that the SMS comes too:
+// it goes along only where the plan prefers that to a loss.
+func (l *loader) bodies(apps []*section, c *Config) {
+	if l.broken {
+		return
+	}
+	with, without := false, []string(nil)
+	for _, p := range c.Plans {
+		switch {
+		case !p.AppFirst():
+		case p.Prefer == msg.PossibleDuplicate:
+			with = true
+		default:
+			without = append(without, p.Name)
+		}
+		if p.Match.all() {
+			break // no later plan is ever reached
+		}
+	}
+	for i, s := range apps {
+		switch {
+		case c.Apps[i].Body != BodyText:
+		case !with:
+			s.fault(s.where("body"), "body", `"text" is allowed only with prefer = "possible-duplicate", which no [[plan]] for the app has; want "doorbell" or such a plan`)
+		case len(without) > 0:
+			s.warn(s.where("body"), "body", `"text" goes along only with prefer = "possible-duplicate"; pushes of these plans are doorbells: `+quoteAll(without))
+		}
 	}
 }
 

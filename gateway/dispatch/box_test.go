@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,7 @@ type box struct {
 	cancel   context.CancelFunc
 	ended    chan struct{}
 	closed   bool
+	ahead    atomic.Int64 // how far the registry's clock is, in nanoseconds
 
 	mu       sync.Mutex
 	receipts []spool.Record // final, to be told to the ESME
@@ -89,7 +91,8 @@ func open(t testing.TB, dir string, set func(*Options)) *box {
 	t.Helper()
 	b := &box{t: t, carrier: newCarrier(), provider: &provider{}, flaky: &flaky{}, ended: make(chan struct{})}
 	var err error
-	if b.registry, err = registry.Open(registry.Options{Dir: filepath.Join(dir, "reg")}); err != nil {
+	now := func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
+	if b.registry, err = registry.Open(registry.Options{Dir: filepath.Join(dir, "reg"), Now: now}); err != nil {
 		t.Fatalf("registry.Open() = %v", err)
 	}
 	o := Options{

@@ -34,7 +34,8 @@ type Registry interface {
 type App struct {
 	ID      string
 	Senders map[registry.Platform]push.Sender
-	Workers int // pushes under way at once, 0 = 256
+	Workers int  // pushes under way at once with each provider, 0 = 256
+	Text    bool // a push may carry the message's text, where the message prefers a duplicate to a loss
 }
 
 // Options of a Dispatcher.
@@ -49,6 +50,7 @@ type Options struct {
 	// Letter judges a long message that is complete, before its push: NoReason,
 	// or why it goes by carrier. nil judges none.
 	Letter func(lead msg.ID) (msg.Reason, error)
+	Text   func(id msg.ID) (string, error) // of a message that a push may carry; nil: pushes are doorbells
 	Now    func() time.Time
 	Log    *slog.Logger
 }
@@ -60,6 +62,7 @@ type Counters struct {
 	ReceiptsHeld, ReceiptsUnknown atomic.Uint64 // carrier receipts before their resp; to no message of ours
 	ReceiptsByAddress             atomic.Uint64 // matched to an SMS of unknown fate
 	TokensDropped                 atomic.Uint64
+	BodiesLeft                    atomic.Uint64 // pushes whose text did not fit: doorbells
 }
 
 const numOutcomes = 8
@@ -67,7 +70,7 @@ const numOutcomes = 8
 // Dispatcher owns the queues between the spool and the legs.
 type Dispatcher struct {
 	o        Options
-	apps     map[string]*lane
+	apps     map[string]*app
 	fallback *queue[sms]
 	submit   chan sms // begun: to be written
 	held     heldReceipts
@@ -83,27 +86,27 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{o: o, apps: make(map[string]*lane), fallback: newQueue[sms](), submit: make(chan sms)}
+	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms)}
 	for _, a := range o.Apps {
 		if a.Workers == 0 {
 			a.Workers = 256
 		}
-		d.apps[a.ID] = newLane(a)
+		d.apps[a.ID] = newApp(a, o.Log)
 	}
 	return d
 }
 
-// Available tells whether messages for that app can be pushed at all: its lane
-// is there, not all its breakers are open, and there is a bind to fall back on.
+// Available tells whether messages for that app can be pushed at all: it has a
+// lane that is neither full nor broken, and there is a bind to fall back on.
 func (d *Dispatcher) Available(app string) bool {
-	l := d.apps[app]
-	return l != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && l.ready(d.o.Now())
+	a := d.apps[app]
+	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now())
 }
 
 // Queued are the messages that wait for a push, and for a fallback.
 func (d *Dispatcher) Queued() (pushes, fallbacks int) {
-	for _, l := range d.apps {
-		pushes += l.jobs.len()
+	for _, a := range d.apps {
+		pushes += a.queued()
 	}
 	return pushes, d.fallback.len()
 }
@@ -111,10 +114,8 @@ func (d *Dispatcher) Queued() (pushes, fallbacks int) {
 // Run works until ctx is done; attempts that are under way are finished.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, l := range d.apps {
-		for range l.app.Workers {
-			wg.Go(func() { d.pushWorker(ctx, l) })
-		}
+	for _, a := range d.apps {
+		d.runApp(ctx, a, &wg)
 	}
 	if d.o.Carrier != nil {
 		wg.Go(func() { d.feedFallbacks(ctx) })

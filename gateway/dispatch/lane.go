@@ -1,24 +1,93 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"shunt/gateway/msg"
 	"shunt/push"
 	"shunt/store/registry"
 	"shunt/store/spool"
 )
 
-// lane is an app's queue of messages to be pushed, its workers, and what is
-// known of its providers.
-type lane struct {
-	app      App
-	jobs     *queue[spool.Record]
-	breakers map[environment]*push.Breaker // not changed once it is made
-	resting  resting
+const (
+	defaultTook    = 100 * time.Millisecond // of a push, before the first one
+	sandboxWorkers = 16                     // at most: hardly a device is there
+	routers        = 4                      // of an app; each looks up one message's devices at a time
+
+	// maxWait bounds the queue of a lane. What would wait longer for its push is
+	// better off as an SMS at once: the shortest claim times, those of one-time
+	// codes, are 6 to 8 s, and the person needs the rest of them.
+	maxWait = 3 * time.Second
+)
+
+// app is a configured app: what is to be given to its lanes, and the lanes.
+type app struct {
+	App
+	jobs    *queue[spool.Record]
+	waiting atomic.Int64 // in jobs
+	lanes   []*lane      // not changed once they are made
+}
+
+func newApp(c App, log *slog.Logger) *app {
+	if log == nil {
+		log = slog.Default()
+	}
+	a := &app{App: c, jobs: newQueue[spool.Record]()}
+	add := func(e environment, s push.Sender, workers int) {
+		l := &lane{env: e, sender: s, workers: workers, parts: newQueue[part]()}
+		l.log = log.With("app", c.ID, "provider", e.platform.String(), "sandbox", e.sandbox)
+		l.took.Store(int64(defaultTook))
+		a.lanes = append(a.lanes, l)
+	}
+	for p, s := range c.Senders {
+		add(environment{platform: p}, s, c.Workers)
+		if p == registry.APNs {
+			add(environment{p, true}, s, min(c.Workers, sandboxWorkers))
+		}
+	}
+	return a
+}
+
+func (a *app) add(r spool.Record) {
+	a.waiting.Add(1)
+	a.jobs.add(r)
+}
+
+// ready tells whether a push could be tried soon with one provider at least.
+// The sandbox does not count. The decision asks for every message to a
+// registered number, from many goroutines: ready takes no lock.
+func (a *app) ready(now time.Time) bool {
+	coming := a.waiting.Load() // all of it may be for one lane
+	for _, l := range a.lanes {
+		if !l.env.sandbox && l.breaker.Ready(now) && !l.full(coming) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) queued() int {
+	n := a.waiting.Load()
+	for _, l := range a.lanes {
+		n += l.waiting.Load()
+	}
+	return int(n)
+}
+
+// lane of a device; nil if the app has no access to its provider.
+func (a *app) lane(dev *registry.Device) *lane {
+	for _, l := range a.lanes {
+		if l.env.platform == dev.Platform && (l.env.sandbox == dev.Sandbox || dev.Platform != registry.APNs) {
+			return l
+		}
+	}
+	return nil
 }
 
 // environment is a provider that can fail by itself: Apple's sandbox is another
@@ -28,24 +97,75 @@ type environment struct {
 	sandbox  bool
 }
 
-func newLane(a App) *lane {
-	l := &lane{app: a, jobs: newQueue[spool.Record](), breakers: make(map[environment]*push.Breaker)}
-	for p := range a.Senders {
-		l.breakers[environment{p, false}] = new(push.Breaker)
-		l.breakers[environment{p, true}] = new(push.Breaker)
-	}
-	return l
+// lane is an app's way to one environment: its own queue, workers and breaker,
+// so that a provider that stands still holds back no other.
+type lane struct {
+	env     environment
+	sender  push.Sender
+	log     *slog.Logger
+	workers int
+	parts   *queue[part]
+	waiting atomic.Int64 // in parts
+	took    atomic.Int64 // nanoseconds that a worker is busy with one, a moving average
+	said    atomic.Bool  // that it is full
+	breaker push.Breaker
+	resting resting
 }
 
-// ready tells whether a push could be tried with one provider at least. The
-// sandboxes do not count: hardly a device is there.
-func (l *lane) ready(now time.Time) bool {
-	for e, b := range l.breakers {
-		if !e.sandbox && b.Ready(now) {
-			return true
+// full tells whether what waits, and what is coming, would take the lane longer
+// than maxWait. One for each worker always may wait.
+func (l *lane) full(coming int64) bool {
+	n := l.waiting.Load() + coming
+	return n > int64(l.workers) && n*l.took.Load() > int64(maxWait)*int64(l.workers)
+}
+
+// measure takes the time that a worker was busy with one message.
+func (l *lane) measure(d time.Duration) {
+	old := l.took.Load()
+	l.took.Store(old + (int64(d)-old)/8)
+}
+
+// shut tells why nothing can go to the lane now: NoReason if it can.
+func (l *lane) shut(now time.Time) (r msg.Reason, detail string) {
+	switch {
+	case !l.breaker.Ready(now):
+		return msg.ReasonProviderBusy, breakerOpen
+	case l.full(0):
+		return msg.ReasonLaneFull, l.env.platform.String()
+	}
+	return msg.NoReason, ""
+}
+
+func (l *lane) add(p part) {
+	l.waiting.Add(1)
+	l.parts.add(p)
+	if l.full(0) && l.said.CompareAndSwap(false, true) {
+		l.log.Warn("push lane is full, messages go as plain SMS until it has room",
+			"waiting", l.waiting.Load(), "push_takes", time.Duration(l.took.Load()).Round(time.Millisecond))
+	}
+}
+
+func (l *lane) next(ctx context.Context) (part, bool) {
+	p, ok := l.parts.next(ctx)
+	if !ok {
+		return part{}, false
+	}
+	if n := l.waiting.Add(-1); n <= int64(l.workers)/2 && l.said.Load() && l.said.CompareAndSwap(true, false) {
+		l.log.Info("push lane has room again")
+	}
+	return p, true
+}
+
+// runApp starts the goroutines of an app and its lanes; they end with ctx.
+func (d *Dispatcher) runApp(ctx context.Context, a *app, wg *sync.WaitGroup) {
+	for range routers {
+		wg.Go(func() { d.route(ctx, a) })
+	}
+	for _, l := range a.lanes {
+		for range l.workers {
+			wg.Go(func() { d.pushWorker(ctx, l) })
 		}
 	}
-	return false
 }
 
 // Reasons of pushes that were not sent.
@@ -56,29 +176,26 @@ const (
 
 // try sends one push, unless the provider's breaker is open or the provider
 // asked to leave this token alone.
-func (d *Dispatcher) try(ctx context.Context, l *lane, dev registry.Device, n push.Notification) (r push.Result, sent bool) {
+func (d *Dispatcher) try(ctx context.Context, l *lane, n push.Notification) (r push.Result, sent bool) {
 	now := d.o.Now()
-	if l.resting.has(dev.Token, now) {
+	if l.resting.has(n.Token, now) {
 		return push.Result{Outcome: push.Busy, Reason: tokenResting, TokenBusy: true}, false
 	}
-	b := l.breakers[environment{dev.Platform, dev.Sandbox}]
-	probe, ok := b.Allow(now)
+	probe, ok := l.breaker.Allow(now)
 	if !ok {
 		return push.Result{Outcome: push.Busy, Reason: breakerOpen}, false
 	}
-	r = l.app.Senders[dev.Platform].Send(ctx, n)
+	r = l.sender.Send(ctx, n)
 	now = d.o.Now()
 	if r.TokenBusy {
-		l.resting.add(dev.Token, now, r.RetryAfter)
+		l.resting.add(n.Token, now, r.RetryAfter)
 		r.RetryAfter = 0 // the token's, not the lane's
 	}
-	if b.Done(now, probe, r) {
-		s := b.Status(now)
-		log := d.o.Log.With("app", l.app.ID, "provider", dev.Platform.String(), "sandbox", dev.Sandbox)
-		if s.State == push.BreakerClosed {
-			log.Info("provider takes pushes again")
+	if l.breaker.Done(now, probe, r) {
+		if s := l.breaker.Status(now); s.State == push.BreakerClosed {
+			l.log.Info("provider takes pushes again")
 		} else {
-			log.Warn("provider does not take pushes, messages go as plain SMS; it is tried again", "reason", s.Reason, "until", s.Until)
+			l.log.Warn("provider does not take pushes, messages go as plain SMS; it is tried again", "reason", s.Reason, "until", s.Until)
 		}
 	}
 	return r, true
@@ -97,58 +214,22 @@ type Lane struct {
 func (d *Dispatcher) Lanes() []Lane {
 	var all []Lane
 	now := d.o.Now()
-	for _, l := range d.apps {
-		for e, b := range l.breakers {
-			if s := b.Status(now); !e.sandbox || s.Trips > 0 {
-				all = append(all, Lane{App: l.app.ID, Platform: e.platform, Sandbox: e.sandbox, Breaker: s})
+	for _, a := range d.apps {
+		for _, l := range a.lanes {
+			if s := l.breaker.Status(now); !l.env.sandbox || s.Trips > 0 {
+				all = append(all, Lane{App: a.ID, Platform: l.env.platform, Sandbox: l.env.sandbox, Breaker: s})
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b Lane) int {
-		return strings.Compare(a.App+" "+a.Platform.String(), b.App+" "+b.Platform.String())
-	})
-	return all
-}
-
-const (
-	tokenRest    = 30 * time.Second // of a token that its provider calls too busy, unless it says how long
-	longestRest  = 10 * time.Minute
-	maxResting   = 100_000
-	sweepResting = 10 * time.Second
-)
-
-// resting are the tokens that their provider wants left alone.
-type resting struct {
-	mu    sync.Mutex
-	until map[string]time.Time
-	swept time.Time
-}
-
-func (r *resting) add(token string, now time.Time, asked time.Duration) {
-	if asked <= 0 {
-		asked = tokenRest
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.until == nil {
-		r.until = make(map[string]time.Time)
-	}
-	if now.Sub(r.swept) >= sweepResting {
-		r.swept = now
-		for t, until := range r.until {
-			if !now.Before(until) {
-				delete(r.until, t)
+		bySandbox := 0
+		if a.Sandbox != b.Sandbox {
+			bySandbox = 1
+			if b.Sandbox {
+				bySandbox = -1
 			}
 		}
-	}
-	if len(r.until) < maxResting {
-		r.until[token] = now.Add(min(asked, longestRest))
-	}
-}
-
-func (r *resting) has(token string, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	until, ok := r.until[token]
-	return ok && now.Before(until)
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Platform, b.Platform), bySandbox)
+	})
+	return all
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"shunt/gateway/msg"
@@ -12,31 +13,53 @@ import (
 )
 
 func (d *Dispatcher) push(r spool.Record) {
-	if l := d.apps[r.App]; l != nil {
-		l.jobs.add(r)
+	if a := d.apps[r.App]; a != nil {
+		a.add(r)
 		return
 	}
 	d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: msg.ReasonAppDown}, nil)
 }
 
-func (d *Dispatcher) pushWorker(ctx context.Context, l *lane) {
+// job is a message on its way to its devices. They may be in several lanes:
+// each takes its part by itself, and the last that is done posts what came of
+// all of them.
+type job struct {
+	r     *spool.Record
+	begin func() error  // once: the push has begun, synced
+	text  func() string // once: what the push may carry of the message; "" = nothing
+
+	mu      sync.Mutex
+	left    int         // parts that are not done
+	verdict spool.Event // so far: EvPushDead until a provider has accepted
+	unknown bool        // something is not known, so that the claim timer decides
+}
+
+// part is what one lane has to do of a job.
+type part struct {
+	*job
+	devices []registry.Device
+}
+
+// route gives what is to be pushed to its lanes.
+func (d *Dispatcher) route(ctx context.Context, a *app) {
 	for {
-		r, ok := l.jobs.next(ctx)
+		r, ok := a.jobs.next(ctx)
 		if !ok {
 			return
 		}
-		d.pushOne(ctx, l, r)
+		d.routeOne(ctx, a, &r)
+		a.waiting.Add(-1)
 	}
 }
 
-// pushOne pushes to every device of the number that has the app. The devices
-// are read now and not at the decision: a token may have changed meanwhile. An
-// attempt that is under way when ctx ends is finished, its sender bounds it;
-// none begins after that.
-func (d *Dispatcher) pushOne(ctx context.Context, l *lane, r spool.Record) {
+// routeOne finds the devices of the number that have the app. They are read now
+// and not at the decision: a token may have changed meanwhile. What has no lane
+// that could take it goes by carrier at once.
+func (d *Dispatcher) routeOne(ctx context.Context, a *app, r *spool.Record) {
 	if !d.o.Now().Before(r.ClaimBy) {
 		return // the claim timer has it
 	}
+	dead := spool.Event{ID: r.ID, Kind: msg.EvPushDead}
 	if r.Part() && d.o.Letter != nil {
 		reason, err := d.o.Letter(r.ID)
 		if err != nil {
@@ -44,47 +67,120 @@ func (d *Dispatcher) pushOne(ctx context.Context, l *lane, r spool.Record) {
 			reason = msg.ReasonText
 		}
 		if reason != msg.NoReason {
-			d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: reason}, nil)
+			dead.Reason = reason
+			d.o.Spool.Post(dead, nil)
 			return
 		}
 	}
-	devices, err := d.devices(l, &r)
+	devices, err := d.devices(a, r)
 	if err != nil {
 		d.o.Log.Error("registry cannot be read, falling back", "msg_id", r.ID.String(), "error", err)
 	}
-	if len(devices) == 0 {
-		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: msg.ReasonNoDevice}, nil)
+	j := &job{r: r, verdict: dead}
+	j.verdict.Reason = msg.ReasonNoDevice
+	open := make(map[*lane][]registry.Device, 1)
+	now := d.o.Now()
+	for _, dev := range devices {
+		l := a.lane(&dev)
+		if reason, detail := l.shut(now); reason != msg.NoReason {
+			j.verdict.Reason, j.verdict.Detail = reason, detail
+			continue
+		}
+		open[l] = append(open[l], dev)
+	}
+	if len(open) == 0 {
+		d.o.Spool.Post(j.verdict, nil)
 		return
 	}
-	if d.o.Spool.Do(ctx, spool.Event{ID: r.ID, Kind: msg.EvPushBegin}).Err != nil {
-		return // claimed or decided meanwhile, or the spool cannot write: the timer stays
+	j.left = len(open)
+	j.begin = sync.OnceValue(func() error {
+		return d.o.Spool.Do(ctx, spool.Event{ID: r.ID, Kind: msg.EvPushBegin}).Err
+	})
+	j.text = sync.OnceValue(func() string { return d.textOf(a, r) })
+	for l, devices := range open {
+		l.add(part{j, devices})
 	}
-	verdict := spool.Event{ID: r.ID, Kind: msg.EvPushDead}
-	unknown := false
-	for _, dev := range devices {
-		if ctx.Err() != nil {
-			unknown = true // the next start pushes to it
-			break
-		}
-		res := d.send(ctx, l, &r, dev)
-		switch res.Outcome {
-		case push.Accepted:
-			verdict.Kind, verdict.Reason, verdict.Detail = msg.EvPushAccepted, msg.NoReason, dev.Platform.String()
-		case push.Unknown:
-			unknown = true
-		default:
-			if verdict.Kind != msg.EvPushAccepted {
-				verdict.Reason, verdict.Detail = reasonOf(res.Outcome), res.Reason
-			}
-		}
-	}
-	if verdict.Kind == msg.EvPushDead && unknown {
-		return // a time-out is unknown, never failed: the claim timer decides
-	}
-	d.o.Spool.Post(verdict, nil)
 }
 
-func (d *Dispatcher) devices(l *lane, r *spool.Record) ([]registry.Device, error) {
+// textOf is what a push of r carries of its text: nothing, unless the app's
+// policy allows it and the message prefers coming twice to not coming at all. A
+// text in a notification is read without a claim, so that the SMS comes too.
+func (d *Dispatcher) textOf(a *app, r *spool.Record) string {
+	if !a.Text || r.Prefer != msg.PossibleDuplicate || d.o.Text == nil {
+		return ""
+	}
+	text, err := d.o.Text(r.ID)
+	if err != nil {
+		d.o.Log.Warn("text cannot be read for the push, which is a doorbell", "msg_id", r.ID.String(), "error", err)
+		return ""
+	}
+	return text
+}
+
+func (d *Dispatcher) pushWorker(ctx context.Context, l *lane) {
+	for {
+		p, ok := l.next(ctx)
+		if !ok {
+			return
+		}
+		begin := d.o.Now()
+		if d.pushPart(ctx, l, p) {
+			l.measure(d.o.Now().Sub(begin))
+		}
+		d.partDone(p.job)
+	}
+}
+
+// pushPart pushes to the devices of one lane and tells whether it sent
+// anything. An attempt that is under way when ctx ends is finished, its sender
+// bounds it; none begins after that.
+func (d *Dispatcher) pushPart(ctx context.Context, l *lane, p part) (sent bool) {
+	if !d.o.Now().Before(p.r.ClaimBy) || p.begin() != nil {
+		// The claim timer has it; or it was claimed or decided meanwhile; or the
+		// spool cannot write: the timer stays.
+		p.note(l, push.Result{Outcome: push.Unknown})
+		return false
+	}
+	for _, dev := range p.devices {
+		if ctx.Err() != nil {
+			p.note(l, push.Result{Outcome: push.Unknown}) // the next start pushes to it
+			break
+		}
+		res, n := d.send(ctx, l, p, &dev)
+		sent = sent || n > 0
+		p.note(l, res)
+	}
+	return sent
+}
+
+// note takes what came of one device.
+func (j *job) note(l *lane, res push.Result) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch res.Outcome {
+	case push.Accepted:
+		j.verdict.Kind, j.verdict.Reason, j.verdict.Detail = msg.EvPushAccepted, msg.NoReason, l.env.platform.String()
+	case push.Unknown:
+		j.unknown = true
+	default:
+		if j.verdict.Kind != msg.EvPushAccepted {
+			j.verdict.Reason, j.verdict.Detail = reasonOf(res), res.Reason
+		}
+	}
+}
+
+// partDone posts the verdict once all lanes are done. A time-out is unknown,
+// never failed: the claim timer decides.
+func (d *Dispatcher) partDone(j *job) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.left--
+	if j.left == 0 && (j.verdict.Kind == msg.EvPushAccepted || !j.unknown) {
+		d.o.Spool.Post(j.verdict, nil)
+	}
+}
+
+func (d *Dispatcher) devices(a *app, r *spool.Record) ([]registry.Device, error) {
 	reg, err := d.o.Registry.Get(r.To)
 	if err != nil {
 		if errors.Is(err, registry.ErrNotFound) {
@@ -94,7 +190,7 @@ func (d *Dispatcher) devices(l *lane, r *spool.Record) ([]registry.Device, error
 	}
 	var use []registry.Device
 	for _, dev := range reg.Devices {
-		if dev.App == r.App && dev.Active && l.app.Senders[dev.Platform] != nil {
+		if dev.App == r.App && dev.Active && a.lane(&dev) != nil {
 			use = append(use, dev)
 		}
 	}
@@ -102,20 +198,27 @@ func (d *Dispatcher) devices(l *lane, r *spool.Record) ([]registry.Device, error
 }
 
 // send makes one attempt, and a second one with the same collapse id when the
-// first had no answer.
-func (d *Dispatcher) send(stop context.Context, l *lane, r *spool.Record, dev registry.Device) push.Result {
+// first had no answer and the sender has not repeated it. It tells how many
+// were made.
+func (d *Dispatcher) send(stop context.Context, l *lane, p part, dev *registry.Device) (res push.Result, sent int) {
+	r := p.r
 	ctx := context.WithoutCancel(stop)
-	n := push.Notification{ID: r.ID.String(), From: r.From, Token: dev.Token, Sandbox: dev.Sandbox, Expires: r.ClaimBy}
-	var res push.Result
+	n := push.Notification{
+		ID: r.ID.String(), From: r.From, Token: dev.Token, Sandbox: l.env.sandbox, Expires: r.ClaimBy, Body: p.text(),
+	}
 	for range 2 {
-		var sent bool
-		if res, sent = d.try(ctx, l, dev, n); !sent {
+		var ok bool
+		if res, ok = d.try(ctx, l, n); !ok {
 			break
 		}
+		sent++
 		d.Counters.Pushes[int(res.Outcome)%numOutcomes].Add(1)
-		if res.Outcome != push.Unknown || stop.Err() != nil || !d.o.Now().Add(time.Second).Before(r.ClaimBy) {
+		if res.Outcome != push.Unknown || res.Repeated || stop.Err() != nil || !d.o.Now().Add(time.Second).Before(r.ClaimBy) {
 			break
 		}
+	}
+	if res.BodyLeft {
+		d.Counters.BodiesLeft.Add(1)
 	}
 	switch res.Outcome {
 	case push.TokenDead:
@@ -131,14 +234,16 @@ func (d *Dispatcher) send(stop context.Context, l *lane, r *spool.Record, dev re
 		d.o.Log.Warn("provider refuses pushes of this app; check its key, topic and project", "app", r.App,
 			"provider", dev.Platform.String(), "msg_id", r.ID.String(), "reason", res.Reason)
 	}
-	return res
+	return res, sent
 }
 
-func reasonOf(o push.Outcome) msg.Reason {
-	switch o {
-	case push.TokenDead:
+func reasonOf(r push.Result) msg.Reason {
+	switch {
+	case r.Outcome == push.TokenDead:
 		return msg.ReasonTokenDead
-	case push.Busy:
+	case r.Outcome == push.Busy && r.Reason == push.LaneFull:
+		return msg.ReasonLaneFull
+	case r.Outcome == push.Busy:
 		return msg.ReasonProviderBusy
 	}
 	return msg.ReasonRejected

@@ -64,6 +64,7 @@ const (
 
 	// More reasons why a submit_sm goes where it goes.
 	ReasonNotAccepted // the SMSC has not accepted this account's sender lately
+	ReasonLaneFull    // more waits for the app's provider than it takes in time
 	numReasons
 )
 
@@ -75,7 +76,7 @@ var reasonNames = [numReasons]string{
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
-	"not-accepted-lately",
+	"not-accepted-lately", "lane-full",
 }
 
 func (r Reason) String() string {

@@ -179,7 +179,7 @@ func (s *Sender) expire(t *testing.T) {
 	t.Helper()
 	j := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"iss": team, "iat": time.Now().Add(-2 * time.Hour).Unix()})
 	j.Header["kid"] = keyID
-	tok := s.key.token
+	tok := s.credentials.Load().key.token
 	tok.Lock()
 	defer tok.Unlock()
 	bearer, err := j.SignedString(tok.AuthKey)
@@ -345,15 +345,14 @@ func TestUnreachableIsBusy(t *testing.T) {
 	}
 }
 
+// What does not fit, after encoding, goes without its body.
 func TestPayloadLimitIsAfterEncoding(t *testing.T) {
 	s := start(t, simapns.Options{}, Options{})
 	n := note("cafe")
 	n.Body = strings.Repeat("<", 700) // 700 octets, 4200 on the wire
-	if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Rejected, Reason: "PayloadTooLarge"}); got != want {
-		t.Errorf("Send, 4200 octets: got %+v, want %+v", got, want)
-	}
-	if got := s.Stats().Requests; got != 0 {
-		t.Errorf("%d requests, want none", got)
+	doorbell := push.Result{Outcome: push.Accepted, BodyLeft: true}
+	if got := s.sender.Send(t.Context(), n); got != doorbell {
+		t.Errorf("Send, 4200 octets: got %+v, want %+v", got, doorbell)
 	}
 	n.Body = ""
 	wire, err := s.sender.notification(n)
@@ -363,12 +362,22 @@ func TestPayloadLimitIsAfterEncoding(t *testing.T) {
 	// What is left, less `,"body":""` in the alert.
 	room := push.MaxPayload - len(wire.Payload.([]byte)) - len(`,"body":""`)
 	n.Body = strings.Repeat("x", room)
-	if got := s.sender.Send(t.Context(), n); got.Outcome != push.Accepted {
-		t.Errorf("Send, 4096 octets exactly: got %+v, want accepted", got)
+	if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Accepted}); got != want {
+		t.Errorf("Send, 4096 octets exactly: got %+v, want %+v", got, want)
 	}
 	n.Body += "x"
-	if got := s.sender.Send(t.Context(), n); got.Outcome != push.Rejected {
-		t.Errorf("Send, 4097 octets: got %+v, want rejected", got)
+	if got := s.sender.Send(t.Context(), n); got != doorbell {
+		t.Errorf("Send, 4097 octets: got %+v, want %+v", got, doorbell)
+	}
+	if st := s.Stats(); st.Requests != 3 || st.Accepted != 3 {
+		t.Errorf("%d requests, %d accepted; want 3 of each", st.Requests, st.Accepted)
+	}
+	n.From = strings.Repeat("<", 700) // the doorbell itself
+	if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Rejected, Reason: "PayloadTooLarge"}); got != want {
+		t.Errorf("Send, a doorbell of more than 4096 octets: got %+v, want %+v", got, want)
+	}
+	if got := s.Stats().Requests; got != 3 {
+		t.Errorf("%d requests, want none for what cannot be sent", got-3)
 	}
 }
 
@@ -422,7 +431,7 @@ func TestPushReachesTheStream(t *testing.T) {
 	if st := s.Stats(); len(st.Faults) != 0 {
 		t.Errorf("the simulator found faults: %v", st.Faults)
 	}
-	for _, secret := range []string{n.Body, s.sender.key.token.Bearer} {
+	for _, secret := range []string{n.Body, s.sender.credentials.Load().key.token.Bearer} {
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("the log holds %q", secret)
 		}

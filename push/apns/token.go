@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -22,37 +21,27 @@ const maxKeyFile = 16 << 10
 // refusal in that time means that the clock is wrong, and is for a person.
 const minRenewal = 20 * time.Minute
 
-// readKey reads a .p8 file. Its errors name the file and what is wrong.
-func readKey(file string) (*ecdsa.PrivateKey, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("key_file: %w", err)
-	}
-	bad := func(err error) (*ecdsa.PrivateKey, error) {
-		return nil, fmt.Errorf("key_file %s: %w", file, err)
-	}
-	if len(b) > maxKeyFile {
-		return bad(fmt.Errorf("longer than %d octets: not a .p8 key", maxKeyFile))
-	}
+// parseKey reads the content of a .p8 file. Its errors quote nothing of it.
+func parseKey(b []byte) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode(b)
 	switch {
 	case len(b) == 0:
-		return bad(errors.New("is empty"))
+		return nil, errors.New("is empty")
 	case block == nil:
-		return bad(errors.New(`holds no PEM block: want "-----BEGIN PRIVATE KEY-----"`))
+		return nil, errors.New(`holds no PEM block: want "-----BEGIN PRIVATE KEY-----"`)
 	case block.Type != "PRIVATE KEY":
-		return bad(fmt.Errorf(`holds a PEM block %q: want "PRIVATE KEY"`, block.Type))
+		return nil, fmt.Errorf(`holds a PEM block %q: want "PRIVATE KEY"`, block.Type)
 	}
 	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return bad(fmt.Errorf("PKCS #8: %w", err))
+		return nil, fmt.Errorf("PKCS #8: %w", err)
 	}
 	key, ok := k.(*ecdsa.PrivateKey)
 	if !ok {
-		return bad(fmt.Errorf("holds a key of type %T: want ECDSA P-256", k))
+		return nil, fmt.Errorf("holds a key of type %T: want ECDSA P-256", k)
 	}
 	if key.Curve != elliptic.P256() {
-		return bad(fmt.Errorf("holds a key on curve %s: want P-256", key.Curve.Params().Name))
+		return nil, fmt.Errorf("holds a key on curve %s: want P-256", key.Curve.Params().Name)
 	}
 	return key, nil
 }
@@ -80,14 +69,10 @@ var tokens = struct {
 // acquireToken is the token of (team, key), shared with every Sender that has
 // it open. The token is signed here once, because the library drops the
 // errors of signing later.
-func acquireToken(team, keyID, file string) (*sharedToken, error) {
-	key, err := readKey(file)
-	if err != nil {
-		return nil, err
-	}
+func acquireToken(team, keyID string, key *ecdsa.PrivateKey) (*sharedToken, error) {
 	point, err := key.PublicKey.Bytes()
 	if err != nil {
-		return nil, fmt.Errorf("key_file %s: %w", file, err)
+		return nil, err
 	}
 	id := tokenID{team: team, key: keyID}
 	copy(id.public[:], point)
@@ -97,7 +82,7 @@ func acquireToken(team, keyID, file string) (*sharedToken, error) {
 	if t == nil {
 		t = &sharedToken{id: id, token: &token.Token{AuthKey: key, KeyID: keyID, TeamID: team}}
 		if _, err := t.token.Generate(); err != nil {
-			return nil, fmt.Errorf("key_file %s: signing a provider token: %w", file, err)
+			return nil, fmt.Errorf("signing a provider token: %w", err)
 		}
 		tokens.m[id] = t
 	}

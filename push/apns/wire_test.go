@@ -28,6 +28,8 @@ import (
 // and a broken middlebox does. Its one listener may outlive several servers.
 type relay struct {
 	sender  *Sender
+	streams int    // of each environment
+	key     string // its .p8 file
 	handler http.Handler
 	cert    tls.Certificate
 	conns   chan net.Conn
@@ -48,7 +50,7 @@ func newRelay(t *testing.T, h http.Handler) *relay {
 	if err := pki.WriteAPNsKey(key); err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{handler: h, conns: make(chan net.Conn, 64)}
+	r := &relay{handler: h, conns: make(chan net.Conn, 64), streams: 4, key: key}
 	if r.cert, err = ca.Server(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,7 @@ func newRelay(t *testing.T, h http.Handler) *relay {
 		_ = r.srv.Close()
 		r.servers.Wait()
 	})
-	o := Options{}
+	o := Options{MaxStreams: r.streams}
 	r.sender = newSender(t, provider.Info{URL: "https://" + ln.Addr().String(), CAFile: ca.File(), KeyFile: key}, &o)
 	return r
 }

@@ -8,7 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
+
+	"shunt/push"
 )
 
 // maxAccountFile caps the service-account file; Google's has some 2.4 KiB.
@@ -24,25 +25,15 @@ type account struct {
 	TokenURI     string `json:"token_uri"`
 }
 
-// readAccount reads a service-account file. Its errors name the file and the
-// member, and quote nothing of the file.
-func readAccount(file string) (*account, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("service_account_file: %w", err)
-	}
-	bad := func(err error) (*account, error) {
-		return nil, fmt.Errorf("service_account_file %s: %w", file, err)
-	}
-	if len(b) > maxAccountFile {
-		return bad(fmt.Errorf("longer than %d octets", maxAccountFile))
-	}
+// parseAccount reads the content of a service-account file. Its errors name
+// the member and quote no secret.
+func parseAccount(b []byte) (*account, error) {
 	var a account
 	if err := json.Unmarshal(b, &a); err != nil {
-		return bad(fmt.Errorf("JSON: %w", err))
+		return nil, fmt.Errorf("JSON: %w", err)
 	}
 	if a.Type != "service_account" {
-		return bad(fmt.Errorf(`type is %q: want "service_account"`, a.Type))
+		return nil, fmt.Errorf(`type is %q: want "service_account"`, push.Code(a.Type, "something else"))
 	}
 	for _, f := range []struct{ name, value string }{
 		{"project_id", a.ProjectID},
@@ -51,18 +42,18 @@ func readAccount(file string) (*account, error) {
 		{"token_uri", a.TokenURI},
 	} {
 		if f.value == "" {
-			return bad(fmt.Errorf("%s is missing", f.name))
+			return nil, fmt.Errorf("%s is missing", f.name)
 		}
 	}
 	u, err := url.Parse(a.TokenURI)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return bad(errors.New("token_uri: want an https URL"))
+		return nil, errors.New("token_uri: want an https URL")
 	}
 	if url.PathEscape(a.ProjectID) != a.ProjectID {
-		return bad(errors.New("project_id: holds characters that no project has"))
+		return nil, errors.New("project_id: holds characters that no project has")
 	}
 	if err := checkKey(a.PrivateKey); err != nil {
-		return bad(fmt.Errorf("private_key: %w", err))
+		return nil, fmt.Errorf("private_key: %w", err)
 	}
 	return &a, nil
 }

@@ -1,6 +1,7 @@
 package fcm
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -44,11 +45,34 @@ type bearer struct {
 
 func (b *bearer) valid(now time.Time) bool { return b.value != "" && now.Before(b.expires) }
 
+// grant is a service account as tokens are asked for.
+type grant struct {
+	conf jwt.Config
+	told atomic.Bool // it was tried in vain, which is logged once
+}
+
+func newGrant(a *account) *grant {
+	return &grant{conf: jwt.Config{
+		Email:        a.ClientEmail,
+		PrivateKey:   []byte(a.PrivateKey),
+		PrivateKeyID: a.PrivateKeyID,
+		Scopes:       []string{scope},
+		TokenURL:     a.TokenURI,
+	}}
+}
+
+func (g *grant) equal(h *grant) bool {
+	return g.conf.Email == h.conf.Email && g.conf.PrivateKeyID == h.conf.PrivateKeyID &&
+		g.conf.TokenURL == h.conf.TokenURL && bytes.Equal(g.conf.PrivateKey, h.conf.PrivateKey)
+}
+
 // bearers keeps a token ready. Its one goroutine, run, owns the fetching and
 // publishes through cur; senders only read cur, and wait on its successor
 // when it is of no use.
 type bearers struct {
-	conf   jwt.Config
+	inUse  atomic.Pointer[grant] // its token is in use
+	next   atomic.Pointer[grant] // another content of the file, until Google has given a token for it; nil: none
+	look   func()                // looks whether the file has changed; may be nil
 	client *http.Client
 	log    *slog.Logger
 
@@ -63,18 +87,8 @@ type bearers struct {
 }
 
 func newBearers(a *account, cas *x509.CertPool, log *slog.Logger) *bearers {
-	b := &bearers{
-		conf: jwt.Config{
-			Email:        a.ClientEmail,
-			PrivateKey:   []byte(a.PrivateKey),
-			PrivateKeyID: a.PrivateKeyID,
-			Scopes:       []string{scope},
-			TokenURL:     a.TokenURI,
-		},
-		log:  log,
-		kick: make(chan struct{}, 1),
-		done: make(chan struct{}),
-	}
+	b := &bearers{log: log, kick: make(chan struct{}, 1), done: make(chan struct{})}
+	b.inUse.Store(newGrant(a))
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.cur.Store(&bearer{next: make(chan struct{})})
 	b.client = &http.Client{
@@ -127,11 +141,35 @@ func (b *bearers) close() {
 	<-b.done
 }
 
+// replace has the next token fetched for another service account. The token in
+// use stays until then.
+func (b *bearers) replace(a *account) {
+	g := newGrant(a)
+	if g.equal(b.inUse.Load()) {
+		b.next.Store(nil)
+		return
+	}
+	b.next.Store(g)
+	b.mu.Lock()
+	b.refused = time.Time{} // what was refused was the other one's
+	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *bearers) wake() {
+	select {
+	case b.kick <- struct{}{}:
+	default:
+	}
+}
+
 // run fetches a token at the start, after three quarters of its life, after a
-// 401 and, with a growing pause, after a failure. It ends with close.
+// 401, for a new service account and, with a growing pause, after a failure. It
+// ends with close.
 func (b *bearers) run() {
 	defer close(b.done)
 	var pause time.Duration
+	var due time.Time // of the token in use
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -141,7 +179,7 @@ func (b *bearers) run() {
 		case <-timer.C:
 		case <-b.kick:
 		}
-		next, err := b.fetch()
+		next, err := b.refresh(due)
 		if b.ctx.Err() != nil {
 			return
 		}
@@ -152,18 +190,53 @@ func (b *bearers) run() {
 			continue
 		}
 		pause = 0
-		b.publish(next)
-		life := next.expires.Sub(next.issued)
-		timer.Reset(min(max(life*3/4, time.Second), longestRefresh))
-		b.log.Debug("oauth token fetched", "life", life)
+		if next != nil {
+			b.publish(next)
+			life := next.expires.Sub(next.issued)
+			due = time.Now().Add(min(max(life*3/4, time.Second), longestRefresh))
+			b.log.Debug("oauth token fetched", "life", life)
+		}
+		wait := time.Until(due)
+		if b.next.Load() != nil {
+			wait = min(wait, maxFetchPause)
+		}
+		timer.Reset(wait)
 	}
 }
 
+// refresh fetches a token for the service account that waits for its first
+// one, and if there is none, or Google does not take it yet, for the one in
+// use. Without an error nil means that the token in use is still good.
+func (b *bearers) refresh(due time.Time) (*bearer, error) {
+	if b.look != nil {
+		b.look()
+	}
+	g := b.next.Load()
+	if g == nil {
+		return b.fetch(b.inUse.Load())
+	}
+	next, err := b.fetch(g)
+	if err == nil {
+		b.inUse.Store(g)
+		b.next.CompareAndSwap(g, nil)
+		b.log.Info("FCM service account reloaded")
+		return next, nil
+	}
+	if b.ctx.Err() == nil && !g.told.Swap(true) {
+		_, why := reasonOf(err)
+		b.log.Error("no oauth token for the new service account, the old one stays in use; it is tried again", "reason", why)
+	}
+	if now := time.Now(); b.cur.Load().valid(now) && now.Before(due) {
+		return nil, nil
+	}
+	return b.fetch(b.inUse.Load())
+}
+
 // fetch gets one token (RFC 7523 §2.1).
-func (b *bearers) fetch() (*bearer, error) {
+func (b *bearers) fetch(g *grant) (*bearer, error) {
 	issued := time.Now()
 	ctx := context.WithValue(b.ctx, oauth2.HTTPClient, b.client)
-	t, err := b.conf.TokenSource(ctx).Token()
+	t, err := g.conf.TokenSource(ctx).Token()
 	if err != nil {
 		return nil, err
 	}
@@ -183,13 +256,11 @@ func (b *bearers) fetch() (*bearer, error) {
 // failed logs a failed fetch, without the reply's text, and tells the waiting
 // senders when it was a refusal of our credentials: no waiting cures that.
 func (b *bearers) failed(err error, again time.Duration) {
-	var re *oauth2.RetrieveError
-	if !errors.As(err, &re) || re.Response == nil {
-		b.log.Warn("oauth token cannot be fetched", "err", err, "again", again)
+	status, code := reasonOf(err)
+	if status == 0 {
+		b.log.Warn("oauth token cannot be fetched", "err", code, "again", again)
 		return
 	}
-	status := re.Response.StatusCode
-	code := push.Code(oauthCode(re.Body), push.HTTPStatus(status))
 	b.log.Warn("oauth token refused", "status", status, "code", code, "again", again)
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -201,6 +272,17 @@ func (b *bearers) failed(err error, again time.Duration) {
 		value: cur.value, issued: cur.issued, expires: cur.expires,
 		denied: code, next: make(chan struct{}),
 	})
+}
+
+// reasonOf tells why a fetch failed, without the reply's text; the status is 0
+// without a reply.
+func reasonOf(err error) (status int, reason string) {
+	var re *oauth2.RetrieveError
+	if !errors.As(err, &re) || re.Response == nil {
+		return 0, err.Error()
+	}
+	status = re.Response.StatusCode
+	return status, push.Code(oauthCode(re.Body), push.HTTPStatus(status))
 }
 
 // oauthCode is the "error" of a token endpoint's refusal (RFC 6749 §5.2).
@@ -235,7 +317,7 @@ func (b *bearers) get(ctx context.Context) (string, error) {
 		if cur.valid(time.Now()) {
 			return cur.value, nil
 		}
-		if cur.denied != "" {
+		if g := b.next.Load(); cur.denied != "" && (g == nil || g.told.Load()) {
 			return "", deniedError{cur.denied}
 		}
 		select {
@@ -262,9 +344,6 @@ func (b *bearers) refuse(value string, now time.Time) bool {
 	}
 	b.refused = now
 	close(b.cur.Swap(&bearer{next: make(chan struct{})}).next)
-	select {
-	case b.kick <- struct{}{}:
-	default:
-	}
+	b.wake()
 	return true
 }

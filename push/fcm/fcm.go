@@ -5,6 +5,7 @@ package fcm
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,15 +49,18 @@ type Options struct {
 // Sender pushes to the devices of one app.
 //
 // A push waits for a free stream, and at first for the OAuth token, until its
-// deadline and then ends as Busy. Safe for concurrent use. One goroutine
+// deadline and then ends as Busy. The service-account file is read again while
+// the Sender is in use; a new account takes over with its first token, and
+// until then the old one's is used. Safe for concurrent use. One goroutine
 // keeps the token fresh; it ends with Close.
 type Sender struct {
 	client    *messaging.Client
 	link      *push.Link
 	bearers   *bearers
+	file      *push.File
+	project   string
 	timeout   time.Duration
 	senderKey string
-	log       *slog.Logger
 }
 
 var _ push.Sender = (*Sender)(nil)
@@ -70,7 +74,12 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 		return nil, fmt.Errorf("fcm: service_account_file is missing")
 	}
 	o.defaults()
-	acct, err := readAccount(o.ServiceAccountFile)
+	var acct *account
+	file, err := push.OpenFile("service_account_file", o.ServiceAccountFile, maxAccountFile, o.Logger.With("provider", "fcm"),
+		func(content []byte) (err error) {
+			acct, err = parseAccount(content)
+			return err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("fcm: %w", err)
 	}
@@ -93,10 +102,11 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fcm: %w", err)
 	}
-	s := &Sender{link: link, timeout: o.Timeout, senderKey: o.SenderKey, log: log}
+	s := &Sender{link: link, timeout: o.Timeout, senderKey: o.SenderKey, file: file, project: acct.ProjectID}
 	s.bearers = newBearers(acct, cas, log)
+	s.bearers.look = func() { s.look(false) }
 	hc := &http.Client{
-		Transport:     &transport{link: link, bearers: s.bearers},
+		Transport:     &transport{link: link, bearers: s.bearers, look: s.look},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: acct.ProjectID},
@@ -133,6 +143,27 @@ func (o *Options) defaults() {
 	}
 }
 
+// Warm connects in the background; the OAuth token is fetched anyway.
+func (s *Sender) Warm() { s.link.Warm() }
+
+// look reads the service-account file again, if it is time to or the token was
+// refused.
+func (s *Sender) look(refused bool) { s.file.Poll(time.Now(), refused, s.use) }
+
+// use takes another content of the service-account file. The project stays: the
+// devices' tokens belong to it.
+func (s *Sender) use(content []byte) error {
+	a, err := parseAccount(content)
+	if err != nil {
+		return err
+	}
+	if a.ProjectID != s.project {
+		return fmt.Errorf("project_id is %q and was %q: only a restart changes the project", a.ProjectID, s.project)
+	}
+	s.bearers.replace(a)
+	return nil
+}
+
 // Close ends the Sender's goroutine and connections. It may be called more
 // than once.
 func (s *Sender) Close() error {
@@ -146,16 +177,26 @@ func (s *Sender) Send(ctx context.Context, n push.Notification) push.Result {
 		return r
 	}
 	m, size := s.message(n, time.Now())
+	bodyLeft := size > push.MaxPayload && n.Body != ""
+	if bodyLeft {
+		n.Body = ""
+		m, size = s.message(n, time.Now())
+	}
 	if size > push.MaxPayload {
 		return push.Result{Outcome: push.Rejected, Reason: "PayloadTooLarge"}
 	}
+	s.look(false)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	name, err := s.client.Send(ctx, m)
-	return outcome(name, err, time.Now())
+	r := outcome(name, err, time.Now())
+	r.BodyLeft = bodyLeft
+	return r
 }
 
-// message is n for FCM, and the octets that count against its limit.
+// message is n for FCM, and the octets that count against its limit: those of
+// the data and of the notification as they are encoded. Google counts keys and
+// values, which are never more.
 //
 // It has no collapse_key, because FCM keeps only four of them a device and
 // drops the rest: the notification's tag replaces an earlier one on screen.
@@ -164,11 +205,7 @@ func (s *Sender) message(n push.Notification, now time.Time) (*messaging.Message
 	if n.Body != "" {
 		data["body"] = n.Body
 	}
-	size := 0
-	for k, v := range data {
-		size += len(k) + len(v)
-	}
-	size += len(n.ID) + len(n.From) + len(n.Body)
+	encoded, _ := json.Marshal(payload{data, n.From, n.Body, n.ID}) // strings always encode
 	ttl := max(0, min(n.Expires.Sub(now).Truncate(time.Second), maxTTL))
 	return &messaging.Message{
 		Token: n.Token,
@@ -182,5 +219,13 @@ func (s *Sender) message(n push.Notification, now time.Time) (*messaging.Message
 				Tag:   n.ID,
 			},
 		},
-	}, size
+	}, len(encoded)
+}
+
+// payload is what a device gets of a message.
+type payload struct {
+	Data  map[string]string `json:"data"`
+	Title string            `json:"title"`
+	Body  string            `json:"body,omitempty"`
+	Tag   string            `json:"tag"`
 }

@@ -394,20 +394,41 @@ func TestFromIsReserved(t *testing.T) {
 
 func TestLimitsCostNoRequest(t *testing.T) {
 	s := start(t, simfcm.Options{}, Options{})
-	n := note("cafe")
-	n.Body = strings.Repeat("x", 2100) // in the data and in the notification
-	if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Rejected, Reason: "PayloadTooLarge"}); got != want {
-		t.Errorf("Send, 4200 octets: got %+v, want %+v", got, want)
-	}
 	if got, want := s.sender.Send(t.Context(), push.Notification{ID: "s1"}), (push.Result{Outcome: push.Rejected, Reason: "MissingDeviceToken"}); got != want {
 		t.Errorf("Send without a token: got %+v, want %+v", got, want)
+	}
+	n := note("cafe")
+	n.From = strings.Repeat("x", 2100) // in the data and in the notification
+	if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Rejected, Reason: "PayloadTooLarge"}); got != want {
+		t.Errorf("Send, a doorbell of 4200 octets: got %+v, want %+v", got, want)
 	}
 	if got := s.Stats().Requests; got != 0 {
 		t.Errorf("%d requests, want none", got)
 	}
-	n.Body = strings.Repeat("x", (push.MaxPayload-len("id")-len("sender")-len("body")-2*len(n.ID)-2*len(n.From))/2)
-	if got := s.sender.Send(t.Context(), n); got.Outcome != push.Accepted {
-		t.Errorf("Send, 4096 octets: got %+v, want accepted", got)
+}
+
+// What does not fit, after encoding, goes without its body.
+func TestPayloadLimitIsAfterEncoding(t *testing.T) {
+	s := start(t, simfcm.Options{}, Options{})
+	n := note("cafe")
+	n.Body = "x"
+	_, size := s.sender.message(n, time.Now())
+	room := (push.MaxPayload-size)/2 + 1 // the body is in the data and in the notification
+	for _, tt := range []struct {
+		name, body string
+		left       bool
+	}{
+		{"4096 octets", strings.Repeat("x", room), false},
+		{"4098 octets", strings.Repeat("x", room+1), true},
+		{"4200 octets when escaped", strings.Repeat("<", 350), true},
+	} {
+		n.Body = tt.body
+		if got, want := s.sender.Send(t.Context(), n), (push.Result{Outcome: push.Accepted, BodyLeft: tt.left}); got != want {
+			t.Errorf("Send, %s: got %+v, want %+v", tt.name, got, want)
+		}
+	}
+	if st := s.Stats(); st.Requests != 3 || st.Accepted != 3 {
+		t.Errorf("%d requests, %d accepted; want 3 of each", st.Requests, st.Accepted)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 // apiError is the body of a refusal.
 type apiError struct {
 	Error struct {
+		Message string `json:"message"`
 		Status  string `json:"status"`
 		Details []struct {
 			Type      string `json:"@type"`
@@ -36,6 +37,10 @@ type apiError struct {
 			Fields    []struct {
 				Field string `json:"field"`
 			} `json:"fieldViolations"`
+			Quotas []struct {
+				Subject     string `json:"subject"`
+				Description string `json:"description"`
+			} `json:"violations"`
 		} `json:"details"`
 	} `json:"error"`
 }
@@ -50,12 +55,31 @@ func (e *apiError) code() string {
 	return ""
 }
 
-// onlyToken tells whether the token is the one field that FCM objects to.
+// badToken is FCM's sentence about a token that no app was ever given
+// ("FCM error codes", second example): that refusal names no field.
+const badToken = "The registration token is not a valid FCM registration token"
+
+// onlyToken tells whether the token is the one thing that FCM objects to.
 func (e *apiError) onlyToken() bool {
-	found := false
+	found := e.code() == codeInvalidArgument && e.Error.Message == badToken
 	for _, d := range e.Error.Details {
 		for _, f := range d.Fields {
 			if f.Field != "message.token" {
+				return false
+			}
+			found = true
+		}
+	}
+	return found
+}
+
+// onlyDevice tells whether the quota that is used up is this device's: Google
+// says so in a google.rpc.QuotaFailure. Any other quota is the project's.
+func (e *apiError) onlyDevice() bool {
+	found := false
+	for _, d := range e.Error.Details {
+		for _, q := range d.Quotas {
+			if !strings.Contains(strings.ToLower(q.Subject+" "+q.Description), "device") {
 				return false
 			}
 			found = true
@@ -95,7 +119,7 @@ func outcome(name string, err error, now time.Time) push.Result {
 	}
 	h := resp.Header
 	if o, e := strconv.ParseUint(h.Get(headerOutcome), 10, 8); e == nil {
-		return push.Result{Outcome: push.Outcome(o), Reason: h.Get(headerReason)}
+		return push.Result{Outcome: push.Outcome(o), Reason: h.Get(headerReason), Repeated: h.Get(headerTwice) != ""}
 	}
 	status, e := strconv.Atoi(h.Get(headerStatus))
 	if e != nil {
@@ -104,11 +128,13 @@ func outcome(name string, err error, now time.Time) push.Result {
 	b, _ := io.ReadAll(resp.Body) // in memory: it cannot fail
 	var body apiError
 	_ = json.Unmarshal(b, &body) // what is not JSON has no code, and the status decides
-	return push.Result{
+	r := push.Result{
 		Outcome:    ofReply(status, &body),
 		Reason:     body.reason(status),
 		RetryAfter: push.RetryAfter(h, now),
 	}
+	r.TokenBusy = r.Outcome == push.Busy && status == http.StatusTooManyRequests && body.onlyDevice()
+	return r
 }
 
 // ofReply is the outcome of a refusal.

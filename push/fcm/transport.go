@@ -20,7 +20,8 @@ const statusNoReply = 520
 const (
 	headerStatus  = "X-Shunt-Status"  // the status that the provider really sent
 	headerOutcome = "X-Shunt-Outcome" // of a request without a reply: the push.Outcome as a number …
-	headerReason  = "X-Shunt-Reason"  // … and the reason
+	headerReason  = "X-Shunt-Reason"  // … the reason …
+	headerTwice   = "X-Shunt-Twice"   // … and, if there, that it was sent twice
 )
 
 // transport puts the OAuth token on a request and hides from the library what
@@ -28,14 +29,17 @@ const (
 type transport struct {
 	link    *push.Link
 	bearers *bearers
+	look    func(refused bool) // whether the service account has changed
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, bearer, result := t.try(req)
-	if resp != nil && resp.StatusCode == http.StatusUnauthorized && !thirdParty(resp) &&
-		t.bearers.refuse(bearer, time.Now()) {
-		// Refused before it was looked at: repeating it cannot double it.
-		resp, _, result = t.try(req)
+	if resp != nil && resp.StatusCode == http.StatusUnauthorized && !thirdParty(resp) {
+		t.look(true)
+		if t.bearers.refuse(bearer, time.Now()) {
+			// Refused before it was looked at: repeating it cannot double it.
+			resp, _, result = t.try(req)
+		}
 	}
 	if resp == nil {
 		return noReply(req, result), nil
@@ -43,6 +47,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h := resp.Header
 	h.Del(headerOutcome)
 	h.Del(headerReason)
+	h.Del(headerTwice)
 	h.Set(headerStatus, strconv.Itoa(resp.StatusCode))
 	switch {
 	case resp.StatusCode == http.StatusServiceUnavailable:
@@ -88,6 +93,9 @@ func noReply(req *http.Request, r push.Result) *http.Response {
 	h := make(http.Header)
 	h.Set(headerOutcome, strconv.Itoa(int(r.Outcome)))
 	h.Set(headerReason, r.Reason)
+	if r.Repeated {
+		h.Set(headerTwice, "yes")
+	}
 	return &http.Response{
 		Status: strconv.Itoa(statusNoReply) + " No Reply", StatusCode: statusNoReply,
 		Proto: "HTTP/2.0", ProtoMajor: 2, Header: h, Request: req,
