@@ -420,3 +420,31 @@ order = ["carrier"]
 	}
 	t.Errorf("steps %+v, want one for %s", steps, msg.ReasonPlanCarrier)
 }
+
+// TestShare: the canary's numbers are the same ones in both, and the others
+// are forwarded under its reason.
+func TestShare(t *testing.T) {
+	n := newNode(t, func(text string) string {
+		return strings.Replace(text, `divert_from = ["*"]`, "divert_from = [\"*\"]\nshare = 50", 1)
+	}).run()
+	e := bind(t, n.addr(), "parcels", 0x34)
+	seen := make(map[msg.Reason]int)
+	for i := range msg.Number(20) {
+		n.register(subscriber+i, nil)
+		x := n.explain(noc.ExplainRequest{From: "Parcel24", To: (subscriber + i).String(), ESME: "parcels"})
+		seen[x.Reason]++
+		if x.Reason == msg.ReasonDivert && seen[x.Reason] > 3 { // the provider cannot be reached: its lane would close
+			continue
+		}
+		before := n.g.counters().Reasons[x.Reason.String()]
+		if id := e.submit(submitTo((subscriber + i).String()[1:], nil)); strings.HasPrefix(id, "smsc-") != (x.Reason == msg.ReasonCanary) {
+			t.Errorf("%s: explained as %s, message_id %q", subscriber+i, x.Reason, id)
+		}
+		if got := n.g.counters().Reasons[x.Reason.String()]; got != before+1 {
+			t.Errorf("%s: %s was counted %d times", subscriber+i, x.Reason, got-before)
+		}
+	}
+	if seen[msg.ReasonDivert] == 0 || seen[msg.ReasonCanary] == 0 || len(seen) != 2 {
+		t.Errorf("reasons %v, want some of each", seen)
+	}
+}

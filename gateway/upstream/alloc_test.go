@@ -12,12 +12,18 @@ import (
 )
 
 // TestForwardingAllocatesNothing: a hundred thousand messages and their answers
-// cross the proxy without an allocation a message. The peers allocate nothing
+// cross the proxy without an allocation a message, also where it is noted what
+// the SMSC accepts. The peers allocate nothing
 // either; what is left are the growing buffers at the start, the timers of a
 // session and the test itself, for which a fixed number is allowed.
 func TestForwardingAllocatesNothing(t *testing.T) {
+	t.Run("unwatched", func(t *testing.T) { forwardingAllocatesNothing(t, nil) })
+	t.Run("watched", func(t *testing.T) { forwardingAllocatesNothing(t, NewAccepted(time.Now)) })
+}
+
+func forwardingAllocatesNothing(t *testing.T, accepted *Accepted) {
 	const messages, window, warmUp, allowed = 120_000, 200, 20_000, 2_000
-	r := newRig(t, nil)
+	r := newRig(t, func(x *Proxy) { x.Hub.Attach = func(b *Bind) { b.Watch(accepted) } })
 	esme, smsc := r.bind(pdu.BindTransceiver, bankBind)
 	rawESME, rawSMSC := detach(t, esme), detach(t, smsc)
 
