@@ -267,6 +267,23 @@ func TestSenderRepeats(t *testing.T) {
 	})
 }
 
+// TestUnknownStaysUnknown: a time-out that opens the breaker is no failure of
+// its message, which the provider may have.
+func TestUnknownStaysUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.device("phone", nil)
+		b.provider.script = func(push.Notification, int) push.Result { return push.Result{Outcome: push.Unknown, Reason: "timeout"} }
+		for range 3 { // two attempts each, until the fifth opens it
+			b.wantState(b.put(b.message()), msg.Pushing)
+		}
+		if n := len(b.provider.pushes()); n != 5 || b.d.Available("chat") {
+			t.Errorf("%d pushes, available %t; want 5 and an open breaker", n, b.d.Available("chat"))
+		}
+		b.wantState(b.put(b.message()), msg.Fallback)
+	})
+}
+
 // TestBreakerOpenIsNoPush: what finds every breaker open never begins a push.
 func TestBreakerOpenIsNoPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -206,9 +206,12 @@ func (d *Dispatcher) send(stop context.Context, l *lane, p part, dev *registry.D
 	n := push.Notification{
 		ID: r.ID.String(), From: r.From, Token: dev.Token, Sandbox: l.env.sandbox, Expires: r.ClaimBy, Body: p.text(),
 	}
-	for range 2 {
-		var ok bool
-		if res, ok = d.try(ctx, l, n); !ok {
+	for sent < 2 {
+		tried, ok := d.try(ctx, l, n)
+		if ok || sent == 0 {
+			res = tried // else the breaker opened meanwhile: the first attempt is as unknown as before
+		}
+		if !ok {
 			break
 		}
 		sent++
