@@ -142,11 +142,14 @@ func (h *centerSession) HandleRequest(p pdu.PDU) {
 			resp.MessageID = fmt.Appendf(nil, "smsc-%d", n)
 		}
 		_ = h.s.Send(resp.Append(nil, status, p.Seq()))
-	default:
+	case id == pdu.Unbind:
 		_ = h.s.Send(pdu.AppendHeader(nil, id.Response(), pdu.ROK, p.Seq()))
-		if id == pdu.Unbind {
-			h.s.Finish()
-		}
+		h.s.Finish()
+	default:
+		h.c.mu.Lock()
+		h.c.took = append(h.c.took, took{h.systemID, bytes.Clone(p)})
+		h.c.mu.Unlock()
+		_ = h.s.Send(pdu.AppendHeader(nil, id.Response(), pdu.ROK, p.Seq()))
 	}
 }
 
