@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"context"
+	"strings"
 	"testing"
 
 	"shunt/gateway/msg"
+	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
 )
 
@@ -81,5 +84,120 @@ func TestTheirs(t *testing.T) {
 				t.Errorf("%s of %q: the SMSC got %X, want %X", p.ID(), id, took[before:], p)
 			}
 		}
+	}
+}
+
+// TestDefaultAlphabet: data_coding 0 is what the account's configuration says,
+// for the app's text alone: a fallback has the octets that came.
+func TestDefaultAlphabet(t *testing.T) {
+	n := newNode(t, func(text string) string {
+		return text + `
+[[account]]
+system_id = "bank"
+divert = true
+default_alphabet = "latin1"
+[[account]]
+system_id = "shop"
+divert = true
+`
+	}).run()
+	n.register(subscriber, nil)
+	for _, c := range []struct {
+		account, text string // octets
+		want          coding.Alphabet
+	}{
+		{"bank", "caf\xE9 at 5", coding.Latin1},
+		{"shop", "caf\x05 at 5", coding.GSM7},
+		{"shop", "caf\xE9 at 5", coding.Unsupported}, // eight bits are none of GSM's: the carrier's
+	} {
+		e := bind(t, n.addr(), c.account, 0x34)
+		before := len(n.smsc.of("shunt"))
+		p := submitTo(registeredNumber, func(m *pdu.SM) { m.ShortMessage = []byte(c.text) })
+		id, err := msg.ParseID(e.submit(bytes.Clone(p)))
+		if c.want == coding.Unsupported {
+			if err == nil {
+				t.Errorf("%s: %q was taken for the app", c.account, c.text)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %q was not taken for the app: %v", c.account, c.text, err)
+			continue
+		}
+		if m, err := n.g.spool.Message(id); err != nil || coding.Alphabet(m.Alphabet) != c.want {
+			t.Errorf("%s: %q is spooled as %+v, %v, want %v", c.account, c.text, m, err, c.want)
+		}
+		if took := n.fallbacks(before + 1)[before]; !sameButReceipt(took, p) {
+			t.Errorf("%s: fallback %X, want the octets of %X", c.account, took, p)
+		}
+	}
+}
+
+// sameButReceipt compares two submit_sms but for their sequence_number and
+// registered_delivery, which a fallback always sets.
+func sameButReceipt(a, b pdu.PDU) bool {
+	var m, o pdu.SM
+	if m.Decode(a) != nil || o.Decode(b) != nil {
+		return false
+	}
+	m.RegisteredDelivery = o.RegisteredDelivery
+	return bytes.Equal(m.Append(nil), o.Append(nil))
+}
+
+// TestSharedAddress: two processes, here two nodes, listen on one address where
+// reuse_port says so (SO_REUSEPORT), and when one has gone the other takes what
+// comes.
+func TestSharedAddress(t *testing.T) {
+	shared := func(addr string) func(string) string {
+		return func(text string) string {
+			return strings.Replace(text, `addr = "127.0.0.1:0"`, `addr = "`+addr+`"`+"\nreuse_port = true", 1)
+		}
+	}
+	old := newNode(t, shared("127.0.0.1:0"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- old.g.Run(ctx) }()
+	old.until("the old one is up", old.g.own.Ready)
+	addr := old.addr()
+	young := newNode(t, shared(addr)).run()
+	if got := young.addr(); got != addr {
+		t.Fatalf("the young one listens on %s, want %s", got, addr)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	for range 8 {
+		bind(t, addr, "parcels", 0x34).submit(submitTo(stranger, nil))
+	}
+	if got := len(young.smsc.of("parcels")); got != 8 {
+		t.Errorf("the young one passed %d messages, want 8", got)
+	}
+}
+
+// TestWindowFull: smpp.window and smpp.window_full reach the engine.
+func TestWindowFull(t *testing.T) {
+	n := newNode(t, func(text string) string { return text + "[smpp]\nwindow = 1\nwindow_full = \"queue-full\"\n" }).run()
+	e := bind(t, n.addr(), "parcels", 0x34)
+	first := make(chan pdu.Status, 1)
+	func() {
+		n.smsc.mu.Lock() // and it answers nothing
+		defer n.smsc.mu.Unlock()
+		if err := e.s.Call(submitTo(stranger, nil), func(p pdu.PDU, err error) {
+			if err != nil {
+				t.Errorf("the first: %v", err)
+				p = pdu.AppendHeader(nil, pdu.SubmitSMResp, pdu.RSYSERR, 0)
+			}
+			first <- p.Status()
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.ask(submitTo(stranger, nil)); got.Status() != pdu.RMSGQFUL {
+			t.Errorf("the second: %s, want %s", got.Status(), pdu.RMSGQFUL)
+		}
+	}()
+	if st := <-first; st != pdu.ROK {
+		t.Errorf("the first: %s", st)
 	}
 }

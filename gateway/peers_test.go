@@ -301,6 +301,8 @@ id = "chat"
 apns = { team_id = "ABCDE12345", key_id = "FGHIJ67890", key_file = "chat.p8", topic = "com.example.chat", endpoint = "https://127.0.0.1:1" }
 [policy]
 divert_from = ["*"]
+[api]
+listen = "127.0.0.1:0"
 [noc]
 socket = "noc.sock"
 `, n.smsc.l.Addr().String())
