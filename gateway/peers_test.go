@@ -142,11 +142,14 @@ func (h *centerSession) HandleRequest(p pdu.PDU) {
 			resp.MessageID = fmt.Appendf(nil, "smsc-%d", n)
 		}
 		_ = h.s.Send(resp.Append(nil, status, p.Seq()))
-	default:
+	case id == pdu.Unbind:
 		_ = h.s.Send(pdu.AppendHeader(nil, id.Response(), pdu.ROK, p.Seq()))
-		if id == pdu.Unbind {
-			h.s.Finish()
-		}
+		h.s.Finish()
+	default:
+		h.c.mu.Lock()
+		h.c.took = append(h.c.took, took{h.systemID, bytes.Clone(p)})
+		h.c.mu.Unlock()
+		_ = h.s.Send(pdu.AppendHeader(nil, id.Response(), pdu.ROK, p.Seq()))
 	}
 }
 
@@ -298,6 +301,8 @@ id = "chat"
 apns = { team_id = "ABCDE12345", key_id = "FGHIJ67890", key_file = "chat.p8", topic = "com.example.chat", endpoint = "https://127.0.0.1:1" }
 [policy]
 divert_from = ["*"]
+[api]
+listen = "127.0.0.1:0"
 [noc]
 socket = "noc.sock"
 `, n.smsc.l.Addr().String())

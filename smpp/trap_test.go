@@ -30,8 +30,9 @@ func TestTrap06BindVersions(t *testing.T) {
 	}
 }
 
-// TestTrap09Liveness: enquire_link is answered while a handler does not come
-// back; only the reader itself can hold it up, never a queue of work.
+// TestTrap09Liveness: enquire_link is answered whatever work has piled up that a
+// handler took over and never gets to; where a handler does not come back, see
+// TestEnquireLinkAnsweredBeforeBlockedPDU.
 func TestTrap09Liveness(t *testing.T) {
 	bubble(t, timed, func(r *rig) {
 		var work []pdu.PDU // what a handler takes over, and never gets to

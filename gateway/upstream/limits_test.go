@@ -286,3 +286,23 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("the second pause is %s", got)
 	}
 }
+
+// TestTrap09BackoffSpreads: of a thousand binds that were lost at one moment no tenth
+// of the range has many times its part, at any stage.
+func TestTrap09BackoffSpreads(t *testing.T) {
+	const binds = 1000
+	all := make([]backoff, binds)
+	for stage := range 8 {
+		base := min(firstBackoff<<stage, lastBackoff)
+		var tenths [10]int
+		for i := range all {
+			wait := all[i].next(0)
+			tenths[min(int(10*(wait-base/2)/base), 9)]++
+		}
+		for i, n := range tenths {
+			if n < 40 || n > 200 { // a hundred, within six standard deviations below and ten above
+				t.Errorf("pause %d: %d of %d binds return in tenth %d of its range", stage, n, binds, i)
+			}
+		}
+	}
+}

@@ -1,12 +1,14 @@
 package upstream
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"shunt/smpp/pdu"
+	"shunt/smpp/smpptest"
 )
 
 // stateTable is SMPP v3.4 §2.3, table 2-1, with v5.0's commands, as a
@@ -55,6 +57,9 @@ var tableIDs = map[string]pdu.ID{
 	"vendor": 0x00010201, "generic_nack": pdu.GenericNack, "submit_sm_resp": pdu.SubmitSMResp, "deliver_sm_resp": pdu.DeliverSMResp,
 }
 
+// TestStateTable goes through the table cell by cell. All but a bind, which
+// needs a connection to the SMSC, run in a bubble: an absence is one for as long
+// as the clock is let run.
 func TestStateTable(t *testing.T) {
 	states := []pdu.ID{0, pdu.BindTransmitter, pdu.BindReceiver, pdu.BindTransceiver, pdu.BindTransmitter, pdu.BindReceiver, pdu.BindTransceiver}
 	cells := 0
@@ -66,25 +71,24 @@ func TestStateTable(t *testing.T) {
 		}
 		for i, cell := range f[1:] {
 			cells++
-			from := "ESME"
-			if i > 3 {
-				from = "SMSC"
+			fromESME := i <= 3
+			name := fmt.Sprintf("%s/%s/from the ESME %t", f[0], states[i], fromESME)
+			if states[i] == 0 {
+				name = f[0] + "/OPEN"
 			}
-			t.Run(fmt.Sprintf("%s/%s/from %s", f[0], states[i], from), func(t *testing.T) {
-				r := newRig(t, nil)
+			t.Run(name, func(t *testing.T) {
 				p := withSeq(bodyOf(id), 77)
-				if states[i] == 0 {
-					esme := r.connect()
-					esme.send(p)
-					r.openCell(esme, p, cell)
+				if cell == "bind" {
+					bindCell(t, p)
 					return
 				}
-				sender, other := r.bind(states[i], bankBind)
-				if from == "SMSC" {
-					sender, other = other, sender
-				}
-				sender.send(p)
-				boundCell(t, sender, other, p, cell)
+				synctest.Test(t, func(t *testing.T) {
+					if states[i] == 0 {
+						openCell(t, p, cell)
+						return
+					}
+					boundCell(t, newPair(t, states[i], quiet, nil), fromESME, p, cell)
+				})
 			})
 		}
 	}
@@ -111,60 +115,81 @@ func bodyOf(id pdu.ID) pdu.PDU {
 	return raw(id)
 }
 
-// openCell checks a cell of the column OPEN.
-func (r *rig) openCell(esme *peer, p pdu.PDU, cell string) {
-	esme.t.Helper()
+// bindCell: the SMSC gets the bind's octets, and the ESME the SMSC's answer.
+func bindCell(t *testing.T, p pdu.PDU) {
+	t.Helper()
+	r := newRig(t, nil)
+	esme := r.connect()
+	esme.send(p)
+	smsc := r.smsc.accept()
+	smsc.want(p)
+	refusal := pdu.PDU(pdu.AppendHeader(nil, p.ID().Response(), pdu.RINVPASWD, 77))
+	smsc.send(refusal)
+	esme.want(refusal)
+}
+
+// wantAnswer reads the response to p, which must be its header alone.
+func wantAnswer(t *testing.T, from *smpptest.Peer, p pdu.PDU, status pdu.Status) {
+	t.Helper()
+	if got := from.ExpectStatus(p.ID().Response(), status); got.Seq() != 77 || len(got) != pdu.HeaderLen {
+		t.Fatalf("answer %s, want a header under 77", show(got))
+	}
+}
+
+// openCell checks a cell of the column OPEN. What leaves the connection open
+// leaves it so for the session_init time, and no longer.
+func openCell(t *testing.T, p pdu.PDU, cell string) {
+	t.Helper()
+	const sessionInit = time.Minute
+	start, end := time.Now(), sessionInit
+	esme := unbound(t, sessionInit)
+	esme.Send(p)
 	switch cell {
 	case "nbs":
-		esme.wantHeader(p.ID().Response(), pdu.RINVBNDSTS, 77)
-		esme.wantNothing()
+		wantAnswer(t, esme, p, pdu.RINVBNDSTS)
 	case "ours":
-		esme.wantHeader(p.ID().Response(), pdu.ROK, 77)
+		wantAnswer(t, esme, p, pdu.ROK)
 	case "last":
-		esme.wantHeader(p.ID().Response(), pdu.ROK, 77)
-		esme.wantEnd()
+		wantAnswer(t, esme, p, pdu.ROK)
+		end = 0
 	case "end":
-		esme.wantEnd()
+		end = 0
 	case "-":
-		esme.wantNothing()
-	case "bind":
-		smsc := r.smsc.accept()
-		if got := smsc.next(); !bytes.Equal(got, p) {
-			esme.t.Errorf("the SMSC got %s, want the octets of %s", show(got), show(p))
-		}
-		refusal := pdu.AppendHeader(nil, p.ID().Response(), pdu.RINVPASWD, 77)
-		smsc.send(refusal)
-		esme.want(refusal)
 	default:
-		esme.t.Fatalf("cell %q", cell)
+		t.Fatalf("cell %q", cell)
+	}
+	esme.ExpectClosed()
+	if at := time.Since(start); at != end {
+		t.Errorf("the connection ended at %v, want %v", at, end)
 	}
 }
 
 // boundCell checks a cell of the bound states.
-func boundCell(t *testing.T, sender, other *peer, p pdu.PDU, cell string) {
+func boundCell(t *testing.T, x *pair, fromESME bool, p pdu.PDU, cell string) {
 	t.Helper()
+	sender, other := x.sides(fromESME)
+	sender.Send(p)
 	switch cell {
 	case "ours":
-		sender.wantHeader(p.ID().Response(), pdu.ROK, 77)
-		other.wantNothing()
+		wantAnswer(t, sender, p, pdu.ROK)
 	case "-":
-		sender.wantNothing()
-		other.wantNothing()
 	case "pass", "bye":
-		got := other.next()
-		if !bytes.Equal(got, withSeq(p, got.Seq())) {
-			t.Fatalf("passed %s, want the octets of %s", show(got), show(p))
-		}
+		seq := wantOctets(t, other, p)
 		if !p.ID().Answered() {
-			return
+			break
 		}
-		other.send(pdu.AppendHeader(nil, p.ID().Response(), pdu.ROK, got.Seq()))
-		sender.wantHeader(p.ID().Response(), pdu.ROK, 77)
+		sender.ExpectSilence(time.Minute) // the answer is the other's to give
+		other.Send(pdu.AppendHeader(nil, p.ID().Response(), pdu.ROK, seq))
+		wantAnswer(t, sender, p, pdu.ROK)
 		if cell == "bye" {
-			sender.wantEnd()
-			other.wantEnd()
+			sender.ExpectClosed()
+			other.ExpectClosed()
+			<-x.ended
+			return
 		}
 	default:
 		t.Fatalf("cell %q", cell)
 	}
+	sender.ExpectSilence(time.Minute)
+	other.ExpectSilence(time.Minute)
 }

@@ -47,6 +47,9 @@ password_file = "own.password"
 [policy]
 divert_from = ["*"]
 
+[api]
+listen = "127.0.0.1:0"
+
 [noc]
 socket = %q
 `
