@@ -7,6 +7,7 @@ import (
 
 	"shunt/gateway/config"
 	"shunt/gateway/msg"
+	"shunt/gateway/resubmit"
 	"shunt/gateway/route"
 	"shunt/gateway/upstream"
 	"shunt/smpp/coding"
@@ -36,8 +37,8 @@ func policyOf(cfg *config.Config) *route.Policy {
 	return p
 }
 
-// accountOf is what the decision needs of a bind with that system_id.
-func (g *Gateway) accountOf(systemID string) *route.Account {
+// accountNamed is what the decision needs of a bind with that system_id.
+func (g *Gateway) accountNamed(systemID string) *route.Account {
 	a := g.cfg.Account(systemID)
 	country, _ := msg.CountryOf(a.DefaultCountry)
 	return &route.Account{
@@ -46,11 +47,22 @@ func (g *Gateway) accountOf(systemID string) *route.Account {
 	}
 }
 
+// session is the gateway's own part of a bind.
+type session struct {
+	account *route.Account
+	submits resubmit.Log // diverted ones whose answers may be in doubt
+}
+
+func accountOf(b *upstream.Bind) *route.Account { return b.State.(*session).account }
+
 // Divert implements upstream.Decider: most submits are for numbers that nobody
 // registered and end here after one look at the index, without allocating.
 func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 	switch p.ID() {
 	case pdu.SubmitSM, pdu.DataSM:
+		if g.resubmits.Any() && g.resubmitted(b, p) {
+			return true
+		}
 	case pdu.SubmitMulti:
 		return g.divertMulti(b, p)
 	default:
@@ -71,7 +83,7 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 
 // lookup finds a destination in the index, or why it is not there.
 func (g *Gateway) lookup(b *upstream.Bind, addr pdu.Address) (msg.Number, msg.Entry, msg.Reason) {
-	return g.find(b.State.(*route.Account), addr)
+	return g.find(accountOf(b), addr)
 }
 
 func (g *Gateway) find(acc *route.Account, addr pdu.Address) (n msg.Number, e msg.Entry, r msg.Reason) {
@@ -102,6 +114,9 @@ func (g *Gateway) divert(b *upstream.Bind, p pdu.PDU, n msg.Number, e msg.Entry)
 	if r == msg.NoReason && segment.Form != coding.Whole {
 		return g.divertPart(&s, p, &segment)
 	}
+	if m.ReplaceIfPresent != 0 {
+		return g.divertReplacing(&s, p)
+	}
 	v := g.judge(&s)
 	if !v.Divert {
 		b.Count(v.Reason)
@@ -122,7 +137,7 @@ type submission struct {
 
 // judge decides about a submission, by policy and by what is up.
 func (g *Gateway) judge(s *submission) route.Verdict {
-	v := g.policy.Decide(g.mode.get(), s.bind.State.(*route.Account), s.m, s.to, s.entry, s.at)
+	v := g.policy.Decide(g.mode.get(), accountOf(s.bind), s.m, s.to, s.entry, s.at)
 	if v.Divert {
 		if r := g.closed(g.registry.AppName(s.entry.App())); r != msg.NoReason {
 			v.Divert, v.Reason = false, r
@@ -138,7 +153,7 @@ func (g *Gateway) message(s *submission, v *route.Verdict, p pdu.PDU) *spool.Mes
 		ID: g.spool.NewID(), Account: s.bind.Account, To: s.to, App: g.registry.AppName(s.entry.App()),
 		From: sender(s.m.Source), Alphabet: uint8(v.Alphabet), PDU: bytes.Clone(p),
 		Version: s.bind.Version, RegisteredDelivery: s.m.RegisteredDelivery, ReceivedAt: s.at,
-		ClaimBy: v.ClaimBy, ExpiresAt: v.Expires, Lease: v.Plan.Lease, Prefer: v.Plan.Prefer,
+		ClaimBy: v.ClaimBy, ExpiresAt: v.Expires, DueAt: v.Due, Lease: v.Plan.Lease, Prefer: v.Plan.Prefer,
 	}
 	m.WireID = g.wireID(s.bind, m.ID)
 	return m
@@ -164,12 +179,17 @@ type need struct {
 // needs are all of them, in the order in which they are asked.
 var needs = [...]need{
 	{"disk", false, (*Gateway).noDisk, (*Gateway).diskValue},
+	{"spool", false, (*Gateway).noSpool, (*Gateway).spoolValue},
 	{"own-bind", false, (*Gateway).noOwnBind, (*Gateway).ownValue},
 	{"app-lane", true, (*Gateway).noLane, (*Gateway).laneValue},
 }
 
 func (g *Gateway) noDisk(string) msg.Reason {
 	return reasonIf(g.diskLow.Load(), msg.ReasonSpoolFull)
+}
+
+func (g *Gateway) noSpool(string) msg.Reason {
+	return reasonIf(g.spool.Stalled(), msg.ReasonSpoolStalled)
 }
 
 func (g *Gateway) noOwnBind(string) msg.Reason {
@@ -201,19 +221,75 @@ func (g *Gateway) closed(app string) msg.Reason {
 // does not take goes to the SMSC after all, with the SMSC's own answer, once
 // failed, which may be nil, was told. failed must not block.
 func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *spool.Message, failed func()) {
-	id, seq := p.ID().Response(), p.Seq()
 	b.Hold()
+	g.spoolHeld(b, p.ID().Response(), p.Seq(), m, failed)
+}
+
+// spoolHeld does that with what is held already.
+func (g *Gateway) spoolHeld(b *upstream.Bind, resp pdu.ID, seq uint32, m *spool.Message, failed func()) {
+	noted := g.resubmits.Begin(&b.State.(*session).submits, resubmit.KeyOf(b.Account, m.PDU), m.WireID, time.Now())
 	g.spool.Put(m, func(err error) {
 		g.counted(b, err)
 		if err == nil {
-			b.Answer(pdu.AppendMessageResp(nil, id, pdu.ROK, seq, m.WireID))
+			g.resubmits.Accepted(noted, b.AnswerAt(pdu.AppendMessageResp(nil, resp, pdu.ROK, seq, m.WireID)))
 			return
 		}
+		g.resubmits.Failed(noted)
 		if failed != nil {
 			failed()
 		}
+		if errors.Is(err, spool.ErrUnsure) { // it may be on disk yet: the SMSC must not have it too
+			b.Answer(pdu.AppendHeader(nil, resp, pdu.RSYSERR, seq))
+			return
+		}
 		go b.Pass(m.PDU) // it may wait for the window, which the committer must not
 	})
+}
+
+// resubmitted answers a submit whose like was accepted on a session that was
+// lost before its answer was through: with that one's message_id, once.
+func (g *Gateway) resubmitted(b *upstream.Bind, p pdu.PDU) bool {
+	now := time.Now()
+	k := resubmit.KeyOf(b.Account, p)
+	p = bytes.Clone(p)
+	b.Hold()
+	if g.resubmits.Take(k, now, func(wireID string, ok bool) {
+		if !ok { // the first one was not stored, and its bind is gone
+			go b.Pass(p)
+			return
+		}
+		b.Count(msg.ReasonResubmit)
+		noted := g.resubmits.Begin(&b.State.(*session).submits, k, wireID, now)
+		g.resubmits.Accepted(noted, b.AnswerAt(pdu.AppendMessageResp(nil, p.ID().Response(), pdu.ROK, p.Seq(), wireID)))
+	}) {
+		return true
+	}
+	b.Drop()
+	return false
+}
+
+// doubtAfterCrash is how long before the last thing that the spool knows an
+// answer may have been under way when the run before this one was killed.
+const doubtAfterCrash = 5 * time.Second
+
+// restoreDoubts puts in doubt what the run before this one accepted last: it
+// may have been killed before its answers were through.
+func (g *Gateway) restoreDoubts(now time.Time) error {
+	last, ok := g.spool.Newest()
+	if !ok || now.Sub(last) > resubmit.Within {
+		return nil
+	}
+	return g.spool.PutSince(last.Add(-doubtAfterCrash), func(m *spool.Message) {
+		if r, err := g.spool.Get(m.ID); err != nil || r.State == msg.Cancelled {
+			return
+		}
+		g.resubmits.Restore(resubmit.KeyOf(m.Account, m.PDU), m.WireID, now)
+	})
+}
+
+// lost is told of a bind whose ESME is gone without an unbind.
+func (g *Gateway) lost(b *upstream.Bind) {
+	g.resubmits.Lost(&b.State.(*session).submits, b.Received, time.Now())
 }
 
 // counted counts what came of a put.
@@ -225,6 +301,8 @@ func (g *Gateway) counted(b *upstream.Bind, err error) {
 		return
 	case errors.Is(err, spool.ErrFull):
 		b.Count(msg.ReasonSpoolFull)
+	case errors.Is(err, spool.ErrStalled), errors.Is(err, spool.ErrUnsure):
+		b.Count(msg.ReasonSpoolStalled)
 	default:
 		b.Count(msg.ReasonSpoolFailed)
 	}

@@ -204,7 +204,7 @@ func TestMissAllocatesNothing(t *testing.T) {
 	n := newNode(t, nil).run()
 	n.register(subscriber, nil)
 	var b upstream.Bind
-	b.State = n.g.accountOf("")
+	b.State = &session{account: n.g.accountNamed("")}
 	p := submitTo(stranger, func(m *pdu.SM) { m.TLVs = pdu.AppendTLV(nil, 0x1501, []byte("vendor")) })
 	if allocs := testing.AllocsPerRun(1000, func() {
 		if n.g.Divert(&b, p) {

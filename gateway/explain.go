@@ -18,7 +18,7 @@ import (
 // and touches nothing. A part of a long message is judged as the first of it.
 func (c *control) Explain(q *noc.ExplainRequest, show func(string) string) (noc.Explanation, error) {
 	g := c.g
-	acc := g.accountOf(q.ESME)
+	acc := g.accountNamed(q.ESME)
 	if q.ESME == "" {
 		acc.OptedIn = g.cfg.Account("").Divert
 	}
@@ -121,10 +121,18 @@ func (g *Gateway) diskValue(string) string {
 	switch {
 	case g.diskLow.Load():
 		return "almost full"
-	case !g.submitOK.Load():
-		return "has room; the spool's last write failed, and the next is tried"
 	}
 	return "has room"
+}
+
+func (g *Gateway) spoolValue(string) string {
+	switch {
+	case g.spool.Stalled():
+		return "its disk does not answer"
+	case !g.submitOK.Load():
+		return "the last write failed, and the next is tried"
+	}
+	return "writes"
 }
 
 func (g *Gateway) ownValue(string) string {

@@ -21,6 +21,7 @@ import (
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/gateway/receipt"
+	"shunt/gateway/resubmit"
 	"shunt/gateway/route"
 	"shunt/gateway/upstream"
 	"shunt/push"
@@ -54,6 +55,7 @@ type Gateway struct {
 
 	serving     context.Context // of Run: ends when it stops to serve
 	letters     letters
+	resubmits   resubmit.Table
 	lookups     chan struct{} // those that are under way; see maxLookups
 	upstreamIDs upstream.IDFormat
 
@@ -104,7 +106,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
 	o := dispatch.Options{
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
-		Letter: g.judgeLetter, Log: log,
+		Letter: g.judgeLetter, Text: g.textOfMessage, Log: log,
 	}
 	if g.own != nil {
 		o.Carrier = carrier{g.own}
@@ -187,10 +189,10 @@ func (g *Gateway) makeProxy() error {
 	g.hub = &upstream.Hub{
 		Receivable: g.receipts.Receivable,
 		Attach: func(b *upstream.Bind) {
-			b.State, b.WindowFull = g.accountOf(b.Account.SystemID), windowFull[g.cfg.SMPP.WindowFull]
+			b.State, b.WindowFull = &session{account: g.accountNamed(b.Account.SystemID)}, windowFull[g.cfg.SMPP.WindowFull]
 			b.Watch(g.accepted)
 		},
-		Detached: g.ended.add,
+		Detached: g.ended.add, Lost: g.lost,
 	}
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
@@ -264,12 +266,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var resumed int
 	for r := range g.spool.Live {
 		g.dispatcher.Resume(r)
-		if r.State == msg.Held {
+		if r.Hold == msg.HoldParts {
 			if err := g.resumePart(&r); err != nil {
 				g.log.Error("part of a long message cannot be read", "msg_id", r.ID.String(), "error", err)
 			}
 		}
 		resumed++
+	}
+	if err := g.restoreDoubts(time.Now()); err != nil {
+		g.log.Error("the last messages cannot be read: a submit that comes again will be a new one", "error", err)
 	}
 	g.spool.Start()
 	var legsDone sync.WaitGroup

@@ -37,7 +37,7 @@ func (g *Gateway) divertPart(s *submission, p pdu.PDU, part *coding.Segment) boo
 	first := v.Divert
 	if !first {
 		v = g.policy.Schedule(path.Plan, s.m, s.at)
-		v.Alphabet, _ = route.AlphabetOf(s.m.DataCoding, part.Body, s.bind.State.(*route.Account))
+		v.Alphabet, _ = route.AlphabetOf(s.m.DataCoding, part.Body, accountOf(s.bind))
 	}
 	if !v.Divert { // too short a validity, say
 		g.giveUp(key, path.Group)
@@ -101,6 +101,15 @@ func (g *Gateway) judgeLetter(lead msg.ID) (msg.Reason, error) {
 	text, err := textOf(parts)
 	acc := &route.Account{SystemID: parts[0].Account.SystemID}
 	return g.policy.Letter(acc, &first, parts[0].To, at, text, err), nil
+}
+
+// textOfMessage is the text for a push that may carry it.
+func (g *Gateway) textOfMessage(id msg.ID) (string, error) {
+	parts, err := g.spool.Messages(id)
+	if err != nil {
+		return "", err
+	}
+	return textOf(parts)
 }
 
 // textOf is the text of a spooled message, all its parts, for the app that

@@ -115,15 +115,19 @@ func (g *Gateway) query(b *upstream.Bind, p pdu.PDU, r *spool.Record) {
 		b.Answer(pdu.AppendHeader(nil, pdu.QuerySMResp, pdu.RQUERYFAIL, p.Seq()))
 		return
 	}
-	state, final, code := queryState(r)
+	state, final, code := queryState(r, b.Version)
 	resp := pdu.QueryResp{MessageID: q.MessageID, FinalDate: []byte(final), State: byte(state), ErrorCode: code}
 	b.Answer(resp.Append(nil, pdu.ROK, p.Seq()))
 }
 
 // queryState is message_state, final_date and error_code of a message (SMPP
-// v3.4 §4.8.2, §5.2.28): ENROUTE until its outcome is final.
-func queryState(r *spool.Record) (state smpp.MessageState, final string, code byte) {
-	if !r.State.Final() {
+// v3.4 §4.8.2, §5.2.28): ENROUTE until its outcome is final, or SCHEDULED until
+// its hour for those who know that state (SMPP v5.0 §4.7.15).
+func queryState(r *spool.Record, version byte) (state smpp.MessageState, final string, code byte) {
+	switch {
+	case r.Hold == msg.HoldSchedule && version >= pdu.Version50:
+		return smpp.StateScheduled, "", 0
+	case !r.State.Final():
 		return smpp.StateEnroute, "", 0
 	}
 	state, text := receipt.Outcome(r)
@@ -163,7 +167,7 @@ func statusOf(err error, failed pdu.Status) pdu.Status {
 // addresses. Those of Shunt's go first, then the SMSC gets it for its own. If
 // nothing of ours is between them it passes untouched.
 func (g *Gateway) cancelAll(b *upstream.Bind, p pdu.PDU, c *pdu.Cancel) bool {
-	n, ok := route.Number(c.Dest, &b.State.(*route.Account).Country)
+	n, ok := route.Number(c.Dest, &accountOf(b).Country)
 	if !ok {
 		return false
 	}
@@ -208,16 +212,80 @@ func (g *Gateway) cancelAll(b *upstream.Bind, p pdu.PDU, c *pdu.Cancel) bool {
 // cancelOne cancels a message, if it has that service_type; an empty one means
 // any.
 func (g *Gateway) cancelOne(id msg.ID, service string) bool {
-	if service != "" {
-		m, err := g.spool.Message(id)
-		var sm pdu.SM
-		if err != nil || sm.DecodeMessage(m.PDU) != nil || string(sm.ServiceType) != service {
-			return false
+	return (service == "" || g.ofService(id, service)) && g.takeBack(id, msg.ReasonESME)
+}
+
+// ofService tells whether a message has that service_type.
+func (g *Gateway) ofService(id msg.ID, service string) bool {
+	m, err := g.spool.Message(id)
+	var sm pdu.SM
+	return err == nil && sm.DecodeMessage(m.PDU) == nil && string(sm.ServiceType) == service
+}
+
+// takeBack cancels a message, and tells whether nobody had it yet. It waits for
+// the disk.
+func (g *Gateway) takeBack(id msg.ID, why msg.Reason) bool {
+	done := make(chan error, 1)
+	g.spool.Post(spool.Event{ID: id, Kind: msg.EvCancel, Reason: why}, func(r spool.Result) { done <- r.Err })
+	return <-done == nil
+}
+
+// divertReplacing takes a message with replace_if_present_flag: it goes the way
+// of any other, but for the messages that it replaces, those of the same
+// account, source, destination and service_type that nobody has yet (SMPP v3.4
+// §5.2.18). They are cancelled, and have their receipts. If there are none, the
+// SMSC may have what is to be replaced, and gets it.
+func (g *Gateway) divertReplacing(s *submission, p pdu.PDU) bool {
+	b := s.bind
+	var ids []msg.ID
+	for _, r := range g.spool.ByNumber(s.to, msg.ID{}, 0) {
+		if r.Account == b.Account && r.From == sender(s.m.Source) && r.State != msg.Claimed {
+			ids = append(ids, r.ID)
 		}
 	}
-	done := make(chan error, 1)
-	g.spool.Post(spool.Event{ID: id, Kind: msg.EvCancel, Reason: msg.ReasonESME}, func(r spool.Result) { done <- r.Err })
-	return <-done == nil
+	if len(ids) == 0 {
+		b.Count(msg.ReasonReplace)
+		return false
+	}
+	b.Hold()
+	select {
+	case g.lookups <- struct{}{}:
+	default:
+		b.Answer(pdu.AppendHeader(nil, p.ID().Response(), pdu.RTHROTTLED, p.Seq()))
+		return true
+	}
+	p = bytes.Clone(p)
+	go func() { // it reads the disk
+		defer func() { <-g.lookups }()
+		g.replaceThem(s, p, ids)
+	}()
+	return true
+}
+
+// replaceThem replaces those of the messages that fit; s is held, and p is ours.
+func (g *Gateway) replaceThem(s *submission, p pdu.PDU, ids []msg.ID) {
+	var m pdu.SM
+	_ = m.DecodeMessage(p) // it did before
+	replaced := 0
+	for _, id := range ids {
+		if g.ofService(id, string(m.ServiceType)) && g.takeBack(id, msg.ReasonReplaced) {
+			replaced++
+		}
+	}
+	if replaced == 0 {
+		s.bind.Count(msg.ReasonReplace)
+		s.bind.Pass(p)
+		return
+	}
+	m.ReplaceIfPresent = 0 // it has
+	s.m = &m
+	v := g.judge(s)
+	if !v.Divert {
+		s.bind.Count(v.Reason)
+		s.bind.Pass(p)
+		return
+	}
+	g.spoolHeld(s.bind, p.ID().Response(), p.Seq(), g.message(s, &v, p), nil)
 }
 
 // replace answers a replace_sm: the message has a new text, unless the app or

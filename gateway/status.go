@@ -113,6 +113,9 @@ func (g *Gateway) failOpen() []string {
 	if g.diskLow.Load() {
 		all = append(all, msg.ReasonSpoolFull.String())
 	}
+	if g.spool.Stalled() {
+		all = append(all, msg.ReasonSpoolStalled.String())
+	}
 	if !g.submitOK.Load() {
 		all = append(all, msg.ReasonSpoolFailed.String())
 	}

@@ -13,6 +13,7 @@ import (
 type MessageState byte
 
 const (
+	StateScheduled     MessageState = 0 // v5.0
 	StateEnroute       MessageState = 1
 	StateDelivered     MessageState = 2
 	StateExpired       MessageState = 3

@@ -220,9 +220,10 @@ func (d *Dispatcher) submitted(s sms, res Submitted) {
 const throttleRest = 100 * time.Millisecond
 
 // fallbackPDU is the submit_sm or data_sm as it came, but for the sequence_number, a
-// final receipt asked for, since Shunt must know the outcome, and what remains
-// of a relative validity_period, at least a second: zero would be no validity or
-// the SMSC's own, as the SMSC likes.
+// final receipt asked for, since Shunt must know the outcome, a
+// schedule_delivery_time, which has come, and what remains of a relative
+// validity_period, at least a second: zero would be no validity or the SMSC's
+// own, as the SMSC likes.
 func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
 	left := max(m.ExpiresAt.Sub(now), time.Second)
 	if pdu.PDU(m.PDU).ID() == pdu.DataSM {
@@ -233,6 +234,7 @@ func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
 		return nil, err
 	}
 	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x13 | 0x01
+	sm.Schedule = nil
 	if n := len(sm.Validity); n == 16 && sm.Validity[n-1] == 'R' {
 		sm.Validity = []byte(pdu.RelativeTime(left))
 	}

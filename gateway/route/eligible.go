@@ -45,7 +45,9 @@ func (f *facts) form(c Check) (r msg.Reason) {
 	case CheckReplace:
 		return when(m.ReplaceIfPresent != 0, msg.ReasonReplace)
 	case CheckSchedule:
-		return when(len(m.Schedule) != 0, msg.ReasonScheduled)
+		// The parts of a long message could have hours of their own.
+		_, ok := due(m, f.now)
+		return when(!ok || len(m.Schedule) != 0 && f.segment.Form != coding.Whole, msg.ReasonScheduled)
 	case CheckTLVs:
 		return tlvReason(m.TLVs, f.segment.Form != coding.Whole)
 	}

@@ -114,7 +114,18 @@ var neverDiverted = []judgement{
 	{name: "receipt returned to us", m: esm(0x04), want: msg.ReasonMessageType},
 	{name: "reserved message type", m: esm(0x20), want: msg.ReasonMessageType},
 	{name: "sm_default_msg_id", m: func(m *pdu.SM) { m.DefaultMsgID = 1 }, want: msg.ReasonPredefined},
-	{name: "schedule_delivery_time", m: func(m *pdu.SM) { m.Schedule = []byte("000000010000000R") }, want: msg.ReasonScheduled},
+	{name: "schedule_delivery_time that is past", m: func(m *pdu.SM) { m.Schedule = []byte("000101000000000+") }, want: msg.ReasonScheduled},
+	{name: "schedule_delivery_time that is none", m: func(m *pdu.SM) { m.Schedule = []byte("tomorrow") }, want: msg.ReasonScheduled},
+	{name: "schedule_delivery_time in 31 days", m: func(m *pdu.SM) { m.Schedule = []byte("000031000000000R") }, want: msg.ReasonScheduled},
+	{name: "schedule_delivery_time of a part", m: func(m *pdu.SM) {
+		m.Schedule = []byte("000000010000000R")
+		m.TLVs = pdu.AppendTLV(m.TLVs, pdu.TagSARMsgRefNum, []byte{0, 1})
+		m.TLVs = pdu.AppendTLV(m.TLVs, pdu.TagSARTotalSegments, []byte{2})
+		m.TLVs = pdu.AppendTLV(m.TLVs, pdu.TagSARSegmentSeqnum, []byte{1})
+	}, want: msg.ReasonScheduled},
+	{name: "schedule_delivery_time after the end of validity", m: func(m *pdu.SM) {
+		m.Schedule, m.Validity = []byte("000000020000000R"), []byte("000000010000000R")
+	}, want: msg.ReasonValidity},
 	{name: "replace_if_present_flag", m: func(m *pdu.SM) { m.ReplaceIfPresent = 1 }, want: msg.ReasonReplace},
 	{name: "both short_message and message_payload", m: optional(pdu.TagMessagePayload, 'x'), want: msg.ReasonText},
 	{name: "text not in its alphabet", m: func(m *pdu.SM) { m.DataCoding, m.ShortMessage = 8, []byte{0x00, 0x41, 0x00} }, want: msg.ReasonText},

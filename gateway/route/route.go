@@ -72,6 +72,7 @@ type Verdict struct {
 	ClaimBy  time.Time
 	Expires  time.Time
 	HoldBy   time.Time // until then a part waits for the rest of its long message
+	Due      time.Time // schedule_delivery_time; zero: at once
 }
 
 // Text judges the whole text of a message, or why it cannot be read.
@@ -130,10 +131,34 @@ func AlphabetOf(dataCoding byte, text []byte, acc *Account) (coding.Alphabet, bo
 // HoldFor is how long the parts of a long message wait for each other.
 const HoldFor = 30 * time.Second
 
-// Schedule sets the deadlines of a message that goes to the app.
+// maxAhead is how far ahead a message may be scheduled; what is later stays with
+// the carrier.
+const maxAhead = 30 * 24 * time.Hour
+
+// due reads schedule_delivery_time (SMPP v3.4 §5.2.15); zero: at once. An hour
+// that is none, or past, or too far ahead, is for the SMSC to judge.
+func due(m *pdu.SM, now time.Time) (time.Time, bool) {
+	t, err := pdu.Time(m.Schedule, now)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return t, t.IsZero() || t.After(now) && t.Sub(now) <= maxAhead
+}
+
+// Schedule sets the deadlines of a message that goes to the app. Those of a
+// scheduled one count from its hour; a relative validity_period from its
+// submission.
 func (p *Policy) Schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
 	if !plan.AppFirst {
 		return Verdict{Reason: msg.ReasonPlanCarrier, Plan: plan}
+	}
+	at, ok := due(m, now)
+	if !ok {
+		return Verdict{Reason: msg.ReasonScheduled, Plan: plan}
+	}
+	begin := now
+	if !at.IsZero() {
+		begin = at
 	}
 	expires, err := pdu.Time(m.Validity, now)
 	if err != nil {
@@ -143,15 +168,18 @@ func (p *Policy) Schedule(plan *Plan, m *pdu.SM, now time.Time) Verdict {
 		expires = now.Add(ttl)
 	}
 	if expires.IsZero() {
-		expires = now.Add(p.DefaultValidity)
+		expires = begin.Add(p.DefaultValidity)
 	}
-	validity := expires.Sub(now)
+	validity := expires.Sub(begin)
 	longest := validity - reserve(validity)
 	claim := min(plan.ClaimWithin, longest)
 	if claim < minClaim {
 		return Verdict{Reason: msg.ReasonValidity, Plan: plan}
 	}
-	return Verdict{Divert: true, Reason: msg.ReasonDivert, Plan: plan, ClaimBy: now.Add(claim), Expires: expires, HoldBy: now.Add(min(HoldFor, longest))}
+	return Verdict{
+		Divert: true, Reason: msg.ReasonDivert, Plan: plan, Due: at,
+		ClaimBy: begin.Add(claim), Expires: expires, HoldBy: begin.Add(min(HoldFor, longest)),
+	}
 }
 
 // minClaim is the shortest time in which a push and a claim make sense.

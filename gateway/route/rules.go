@@ -108,7 +108,7 @@ func (f *facts) check(c Check, v *Verdict) msg.Reason {
 	case CheckAlphabet, CheckText, CheckOneTimeCode:
 		return f.words(c, v)
 	case CheckPlan:
-		v.Plan = f.p.PlanOf(f.acc, f.m, f.n, f.content(), f.now)
+		v.Plan = f.p.PlanOf(f.acc, f.m, f.n, f.content(), f.delivery())
 		return unless(v.Plan.AppFirst, msg.ReasonPlanCarrier)
 	case CheckValidity:
 		return f.schedule(v)
@@ -164,6 +164,14 @@ func (f *facts) words(c Check, v *Verdict) msg.Reason {
 	return msg.NoReason
 }
 
+// delivery is the hour that a plan's hours are about.
+func (f *facts) delivery() time.Time {
+	if at, ok := due(f.m, f.now); ok && !at.IsZero() {
+		return at
+	}
+	return f.now
+}
+
 // content is unknown of a part: its whole text is.
 func (f *facts) content() msg.Content {
 	if f.text == "" {
@@ -185,7 +193,7 @@ func (f *facts) schedule(v *Verdict) msg.Reason {
 	if !set.Divert {
 		return set.Reason
 	}
-	v.ClaimBy, v.Expires, v.HoldBy = set.ClaimBy, set.Expires, set.HoldBy
+	v.ClaimBy, v.Expires, v.HoldBy, v.Due = set.ClaimBy, set.Expires, set.HoldBy, set.Due
 	return msg.NoReason
 }
 

@@ -43,8 +43,10 @@ type Bind struct {
 
 	down, up  *smpp.Session
 	decider   Decider
-	accepting *accepting // nil: nobody asks what the SMSC accepts
-	pending   pending    // requests that Divert took and that are not answered yet
+	accepting *accepting  // nil: nobody asks what the SMSC accepts
+	pending   pending     // requests that Divert took and that are not answered yet
+	lost      func(*Bind) // Hub.Lost
+	unbound   atomic.Bool // the ESME has said unbind, or answered it
 	lastErr   atomic.Pointer[string]
 	ending    atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
@@ -69,6 +71,21 @@ func (b *Bind) Answer(resp pdu.PDU) {
 	_ = b.down.Respond(resp) // a lost session has lost its answer: the message stays accepted
 	b.pending.add(-1)
 }
+
+// AnswerAt is Answer, and tells where resp ends among the octets of the session
+// (see Received); 0: it was not sent.
+func (b *Bind) AnswerAt(resp pdu.PDU) (end uint64) {
+	end, err := b.down.RespondAt(resp)
+	b.pending.add(-1)
+	if err != nil {
+		return 0
+	}
+	return end
+}
+
+// Received tells, of a bind that has ended, whether the ESME's system has the
+// octets up to end; see smpp.Session.Received.
+func (b *Bind) Received(end uint64) bool { return b.down.Received(end) }
 
 // Pass gives what Divert took back to the transit. It may block while
 // the upstream window is full.
@@ -127,6 +144,9 @@ func (b *Bind) relay() {
 		upEnded <- err
 	}()
 	err := b.down.Serve((*downReader)(b))
+	if b.lost != nil && !b.unbound.Load() {
+		b.lost(b)
+	}
 	timeout := time.Duration(b.ending.Load())
 	if timeout == 0 && b.down.Inactive() {
 		timeout = unbindWait
@@ -170,6 +190,7 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 			b.accepting.forwarded(p)
 		}
 	case pdu.Unbind:
+		b.unbound.Store(true)
 		b.pending.wait(unbindWait) // every accepted submit has its answer first
 	}
 	if b.WindowFull != pdu.ROK && p.ID() != pdu.Unbind && p.ID().Answered() {
@@ -181,6 +202,7 @@ func (r *downReader) HandleRequest(p pdu.PDU) {
 
 func (r *downReader) HandleResponse(p pdu.PDU) {
 	if p.ID() == pdu.UnbindResp {
+		r.unbound.Store(true)
 		r.pending.wait(unbindWait) // the same where the SMSC ends the session
 	}
 	passResponse((*Bind)(r), r.up, p)

@@ -16,6 +16,9 @@ type Hub struct {
 	Receivable func(msg.Account)
 	// Attach, if set, gives a new bind its State before its first PDU is read.
 	Attach func(*Bind)
+	// Lost, if set, is told of a bind as soon as the ESME is gone without an
+	// unbind. It must not block.
+	Lost func(*Bind)
 	// Detached, if set, is told of every bind that has ended.
 	Detached func(*Bind)
 
@@ -29,6 +32,7 @@ func (h *Hub) add(b *Bind) {
 	if h.Attach != nil {
 		h.Attach(b)
 	}
+	b.lost = h.Lost
 	h.mu.Lock()
 	if h.binds == nil {
 		h.binds = make(map[*smpp.Session]*Bind)

@@ -133,3 +133,6 @@ func (s *Spool) takeBack(r *Record) {
 		s.push(item{event: Event{ID: r.Group, Kind: msg.EvPushDead, Reason: msg.ReasonIncomplete}})
 	}
 }
+
+// Stalled tells whether the disk does not answer: puts are refused.
+func (s *Spool) Stalled() bool { return s.stalled.Load() }

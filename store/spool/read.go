@@ -1,8 +1,11 @@
 package spool
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 	"unique"
 
 	"github.com/dgraph-io/badger/v4"
@@ -308,4 +311,50 @@ func readStep(item *badger.Item) (step Step, err error) {
 		return err
 	})
 	return step, err
+}
+
+// Newest is when the newest message was put, live or finished.
+func (s *Spool) Newest() (at time.Time, ok bool) {
+	err := s.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Reverse: true, Prefix: []byte{kBody}})
+		defer it.Close()
+		it.Seek(append([]byte{kBody}, bytes.Repeat([]byte{0xff}, len(msg.ID{})+1)...))
+		if it.Valid() {
+			if id, whole := idOf(it.Item().Key(), 1); whole {
+				at, ok = time.UnixMilli(id.UnixMilli()), true
+			}
+		}
+		return nil
+	})
+	return at, ok && err == nil
+}
+
+// PutSince walks the messages that were put since t, live and finished, as they
+// were put, oldest first; those that cannot be read are left out.
+func (s *Spool) PutSince(t time.Time, yield func(*Message)) error {
+	var from msg.ID
+	binary.BigEndian.PutUint64(from[:8], uint64(max(t.UnixMilli(), 0))<<16)
+	return s.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 64, Prefix: []byte{kBody}})
+		defer it.Close()
+		for it.Seek(idKey(kBody, from)); it.Valid(); it.Next() {
+			key := it.Item().Key()
+			id, ok := idOf(key, 1)
+			if !ok {
+				return errShort
+			}
+			var m *Message
+			err := it.Item().Value(func(value []byte) error {
+				fields, err := unseal(key, value)
+				if err == nil {
+					m, err = decodeBody(id, fields)
+				}
+				return err
+			})
+			if err == nil {
+				yield(m)
+			}
+		}
+		return nil
+	})
 }
