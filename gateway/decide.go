@@ -70,12 +70,12 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 	}
 	addr, ok := pdu.Destination(p)
 	if !ok {
-		b.Count(msg.ReasonUndecodable)
+		g.forward(b, p, msg.ReasonUndecodable)
 		return false
 	}
 	n, e, reason := g.lookup(b, addr)
 	if reason != msg.NoReason {
-		b.Count(reason)
+		g.forward(b, p, reason)
 		return false
 	}
 	return g.divert(b, p, n, e)
@@ -106,7 +106,7 @@ func (g *Gateway) find(acc *route.Account, addr pdu.Address) (n msg.Number, e ms
 func (g *Gateway) divert(b *upstream.Bind, p pdu.PDU, n msg.Number, e msg.Entry) bool {
 	var m pdu.SM
 	if m.DecodeMessage(p) != nil {
-		b.Count(msg.ReasonUndecodable)
+		g.forward(b, p, msg.ReasonUndecodable)
 		return false
 	}
 	s := submission{bind: b, m: &m, to: n, entry: e, at: time.Now()}
@@ -119,7 +119,7 @@ func (g *Gateway) divert(b *upstream.Bind, p pdu.PDU, n msg.Number, e msg.Entry)
 	}
 	v := g.judge(&s)
 	if !v.Divert {
-		b.Count(v.Reason)
+		g.forward(b, p, v.Reason)
 		return false
 	}
 	g.spoolIt(b, p, g.message(&s, &v, p), nil)
@@ -229,7 +229,7 @@ func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *spool.Message, failed 
 func (g *Gateway) spoolHeld(b *upstream.Bind, resp pdu.ID, seq uint32, m *spool.Message, failed func()) {
 	noted := g.resubmits.Begin(&b.State.(*session).submits, resubmit.KeyOf(b.Account, m.PDU), m.WireID, time.Now())
 	g.spool.Put(m, func(err error) {
-		g.counted(b, err)
+		g.counted(b, m.PDU, err)
 		if err == nil {
 			g.resubmits.Accepted(noted, b.AnswerAt(pdu.AppendMessageResp(nil, resp, pdu.ROK, seq, m.WireID)))
 			return
@@ -293,18 +293,20 @@ func (g *Gateway) lost(b *upstream.Bind) {
 }
 
 // counted counts what came of a put.
-func (g *Gateway) counted(b *upstream.Bind, err error) {
+func (g *Gateway) counted(b *upstream.Bind, p pdu.PDU, err error) {
 	switch {
 	case err == nil:
 		b.Count(msg.ReasonDivert)
 		g.spoolRecovered()
 		return
 	case errors.Is(err, spool.ErrFull):
-		b.Count(msg.ReasonSpoolFull)
-	case errors.Is(err, spool.ErrStalled), errors.Is(err, spool.ErrUnsure):
+		g.forward(b, p, msg.ReasonSpoolFull)
+	case errors.Is(err, spool.ErrUnsure): // neither diverted nor forwarded
 		b.Count(msg.ReasonSpoolStalled)
+	case errors.Is(err, spool.ErrStalled):
+		g.forward(b, p, msg.ReasonSpoolStalled)
 	default:
-		b.Count(msg.ReasonSpoolFailed)
+		g.forward(b, p, msg.ReasonSpoolFailed)
 	}
 	g.spoolFailed(err)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"shunt/gateway/api"
+	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
 	"shunt/gateway/listen"
@@ -47,6 +48,7 @@ type Gateway struct {
 	own        *upstream.Own // nil: nothing can fall back, nothing is diverted
 	dispatcher *dispatch.Dispatcher
 	receipts   *receipt.Deliverer
+	records    *cdr.Writer
 	senders    []push.Sender
 
 	listeners   []net.Listener // SMPP
@@ -103,10 +105,14 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err = g.makeOwn(); err != nil {
 		return nil, err
 	}
+	if err = g.openRecords(); err != nil {
+		return nil, err
+	}
 	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
 	o := dispatch.Options{
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
-		Letter: g.judgeLetter, Text: g.textOfMessage, Log: log,
+		Finished: func(*spool.Record) { g.records.Ended() },
+		Letter:   g.judgeLetter, Text: g.textOfMessage, Log: log,
 	}
 	if g.own != nil {
 		o.Carrier = carrier{g.own}
@@ -280,6 +286,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var legsDone sync.WaitGroup
 	legsDone.Go(func() { g.dispatcher.Run(legs) })
 	legsDone.Go(func() { g.receipts.Run(legs) })
+	legsDone.Go(func() { g.records.Run(legs) })
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}

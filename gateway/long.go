@@ -31,7 +31,7 @@ func (g *Gateway) divertPart(s *submission, p pdu.PDU, part *coding.Segment) boo
 		return letter.Path[*route.Plan]{Group: g.spool.NewID(), Plan: v.Plan}
 	})
 	if !path.App() {
-		s.bind.Count(v.Reason)
+		g.forward(s.bind, p, v.Reason)
 		return false
 	}
 	first := v.Divert
@@ -41,7 +41,7 @@ func (g *Gateway) divertPart(s *submission, p pdu.PDU, part *coding.Segment) boo
 	}
 	if !v.Divert { // too short a validity, say
 		g.giveUp(key, path.Group)
-		s.bind.Count(v.Reason)
+		g.forward(s.bind, p, v.Reason)
 		return false
 	}
 	m := g.message(s, &v, p)

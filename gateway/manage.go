@@ -244,7 +244,7 @@ func (g *Gateway) divertReplacing(s *submission, p pdu.PDU) bool {
 		}
 	}
 	if len(ids) == 0 {
-		b.Count(msg.ReasonReplace)
+		g.forward(b, p, msg.ReasonReplace)
 		return false
 	}
 	b.Hold()
@@ -273,7 +273,7 @@ func (g *Gateway) replaceThem(s *submission, p pdu.PDU, ids []msg.ID) {
 		}
 	}
 	if replaced == 0 {
-		s.bind.Count(msg.ReasonReplace)
+		g.forward(s.bind, p, msg.ReasonReplace)
 		s.bind.Pass(p)
 		return
 	}
@@ -281,7 +281,7 @@ func (g *Gateway) replaceThem(s *submission, p pdu.PDU, ids []msg.ID) {
 	s.m = &m
 	v := g.judge(s)
 	if !v.Divert {
-		s.bind.Count(v.Reason)
+		g.forward(s.bind, p, v.Reason)
 		s.bind.Pass(p)
 		return
 	}

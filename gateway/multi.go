@@ -38,7 +38,7 @@ type multi struct {
 func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 	var m pdu.Multi
 	if m.Decode(p) != nil {
-		b.Count(msg.ReasonUndecodable)
+		g.forward(b, p, msg.ReasonUndecodable)
 		return false
 	}
 	t := &multi{g: g, bind: b, seq: p.Seq()}
@@ -51,6 +51,9 @@ func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 		}
 		if reason != msg.ReasonDivert {
 			b.Count(reason)
+			if g.records.Wanted() {
+				g.records.Forwarded(b.Account.SystemID, sender(sm.Source), string(sm.Dest.Addr), reason)
+			}
 			t.rest = d.Append(t.rest)
 		}
 	}
@@ -129,7 +132,7 @@ func (t *multi) put() {
 		m.WireID = wireID
 		t.g.spool.Put(m, func(err error) {
 			t.errs[i] = err
-			t.g.counted(t.bind, err)
+			t.g.counted(t.bind, m.PDU, err)
 			if t.left.Add(-1) == 0 {
 				t.finish()
 			}

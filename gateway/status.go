@@ -14,18 +14,49 @@ import (
 	"shunt/smpp/pdu"
 )
 
-// endedBinds sums up the verdicts of binds that are gone.
+// verdicts are counts by msg.Reason.
+type verdicts [64]uint64
+
+func (v *verdicts) add(b *upstream.Bind) {
+	for i := range b.Reasons {
+		v[i] += b.Reasons[i].Load()
+	}
+}
+
+// endedBinds sums up the verdicts of binds that are gone, by system_id.
 type endedBinds struct {
-	mu      sync.Mutex
-	reasons [64]uint64
+	mu       sync.Mutex
+	accounts map[string]*verdicts
 }
 
 func (e *endedBinds) add(b *upstream.Bind) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i := range b.Reasons {
-		e.reasons[i] += b.Reasons[i].Load()
+	if e.accounts == nil {
+		e.accounts = make(map[string]*verdicts)
 	}
+	v := e.accounts[b.Account.SystemID]
+	if v == nil {
+		v = new(verdicts)
+		e.accounts[b.Account.SystemID] = v
+	}
+	v.add(b)
+}
+
+// verdicts are those of every account since the start.
+func (g *Gateway) verdicts() map[string]verdicts {
+	all := make(map[string]verdicts)
+	g.ended.mu.Lock()
+	for id, v := range g.ended.accounts {
+		all[id] = *v
+	}
+	g.ended.mu.Unlock()
+	for _, b := range g.hub.Binds() {
+		v := all[b.Account.SystemID]
+		v.add(b)
+		all[b.Account.SystemID] = v
+	}
+	return all
 }
 
 // control is the gateway as its operators see it.
@@ -126,12 +157,10 @@ func (g *Gateway) failOpen() []string {
 }
 
 func (g *Gateway) counters() noc.Counters {
-	g.ended.mu.Lock()
-	sum := g.ended.reasons
-	g.ended.mu.Unlock()
-	for _, b := range g.hub.Binds() {
-		for i := range b.Reasons {
-			sum[i] += b.Reasons[i].Load()
+	var sum verdicts
+	for _, v := range g.verdicts() {
+		for i := range v {
+			sum[i] += v[i]
 		}
 	}
 	d := &g.dispatcher.Counters
@@ -140,6 +169,7 @@ func (g *Gateway) counters() noc.Counters {
 		Reasons: make(map[string]uint64), Pushes: make(map[string]uint64), Edge: g.edgeCounters(),
 		FallbackSent: d.Sent.Load(), FallbackRetried: d.Retried.Load(), FallbackResubmitted: d.Resubmitted.Load(),
 		ReceiptsSent: g.receipts.Sent.Load(), ReceiptsWaiting: uint64(g.receipts.Waiting()),
+		CDRWritten: g.records.Written.Load(), CDRDropped: g.records.Dropped.Load(), CDRFailing: g.records.Failing.Load(),
 	}
 	for _, r := range msg.Reasons() {
 		if n := sum[r]; n > 0 {

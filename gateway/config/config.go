@@ -32,6 +32,7 @@ type Config struct {
 	Plans     []Plan // in order, BuiltInPlan last: one always matches
 	Policy    Policy
 	Retention Retention
+	CDR       CDR
 	API       API
 	NOC       NOC
 	Log       Log
@@ -257,6 +258,14 @@ type Policy struct {
 // Retention is how long finished messages are kept.
 type Retention struct {
 	Messages time.Duration
+}
+
+// CDR is how call detail records are kept, in files under Node.DataDir.
+type CDR struct {
+	Forwarded bool          // a line for every forwarded message too
+	MaxSize   Size          // of a file before the next is begun
+	MaxAge    time.Duration // the same
+	Retention time.Duration // how long a file is kept
 }
 
 // API is the HTTP server for handset apps.

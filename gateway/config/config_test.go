@@ -226,6 +226,7 @@ func TestFull(t *testing.T) {
 			NeverDivertServiceType: []string{}, AllowOTP: true, Share: 10, AcceptedWithin: 24 * time.Hour,
 		},
 		Retention: Retention{Messages: 30 * day},
+		CDR:       CDR{Forwarded: true, MaxSize: 1 << 30, MaxAge: time.Hour, Retention: 90 * day},
 		API:       API{Listen: "[::1]:8444"},
 		NOC:       NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
 		Log:       Log{FullNumbers: true},
@@ -272,6 +273,7 @@ func TestDefaults(t *testing.T) {
 			DivertFrom: []string{"*"}, NeverDivertServiceType: []string{"WAP", "VMA", "VMN", "USSD"}, Share: 100,
 		},
 		Retention: Retention{Messages: 72 * time.Hour},
+		CDR:       CDR{MaxSize: 64 << 20, MaxAge: day, Retention: 30 * day},
 		API:       API{Listen: "127.0.0.1:8443"},
 		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},
 		SMPP: SMPP{

@@ -494,7 +494,7 @@ func (l *loader) idle(file *section, c *Config, smscs []*section) {
 func (l *loader) rest(file *section, c *Config) {
 	s, _ := file.sub("retention")
 	c.Retention.Messages = get(s, "messages", 72*time.Hour, duration(time.Minute, forever))
-	ignore(s, "cdr", duration(0, forever))
+	c.CDR.Retention = get(s, "cdr", 30*day, duration(time.Minute, forever))
 	s.close()
 
 	s, _ = file.sub("api")
@@ -519,7 +519,9 @@ func (l *loader) rest(file *section, c *Config) {
 	s.close()
 
 	s, _ = file.sub("cdr")
-	offOnly(s, "forwarded", boolean, "false")
+	c.CDR.Forwarded = get(s, "forwarded", false, boolean)
+	c.CDR.MaxSize = get(s, "max_size", 64<<20, size(64<<10, 4<<30))
+	c.CDR.MaxAge = get(s, "max_age", day, duration(time.Minute, 30*day))
 	s.close()
 }
 

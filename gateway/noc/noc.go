@@ -106,6 +106,10 @@ type Counters struct {
 	FallbackResubmitted uint64            `json:"fallback_resubmitted"`
 	ReceiptsSent        uint64            `json:"receipts_sent"`
 	ReceiptsWaiting     uint64            `json:"receipts_waiting"`
+
+	CDRWritten uint64 `json:"cdr_written"`
+	CDRDropped uint64 `json:"cdr_dropped,omitempty"`
+	CDRFailing bool   `json:"cdr_failing,omitempty"`
 }
 
 // Session is one ESME's bind and what it is connected to.
