@@ -68,6 +68,9 @@ type queued struct {
 	place uint64
 }
 
+// writeRest is how long the spool rests after it could not write.
+const writeRest = time.Second
+
 // New makes a Deliverer; Run starts it.
 func New(o Options) *Deliverer {
 	if o.Window == 0 {
@@ -274,6 +277,14 @@ func (d *Deliverer) answered(l *line, r queued, resp pdu.PDU, err error) {
 	d.done(r.ID, reason, detail)
 }
 
+// done has the spool forget a receipt, and asks again until it has: nobody else
+// would, and the next start would send the receipt once more.
 func (d *Deliverer) done(id msg.ID, reason msg.Reason, detail string) {
-	d.o.Spool.Post(spool.Event{ID: id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}, nil)
+	d.o.Spool.Post(spool.Event{ID: id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}, func(res spool.Result) {
+		switch err := res.Err; {
+		case err == nil, errors.Is(err, spool.ErrRefused), errors.Is(err, spool.ErrNotFound), errors.Is(err, spool.ErrClosed):
+		default: // the disk refused it
+			time.AfterFunc(writeRest, func() { d.done(id, reason, detail) })
+		}
+	})
 }
