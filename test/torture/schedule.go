@@ -83,7 +83,7 @@ func schedule(seed uint64, kinds []kind, d, gap time.Duration) []fault {
 		round = round[1:]
 		switch f.Kind {
 		case killGateway, killSMSC, killAPNs, killFCM:
-			f.For = between(0, 3*time.Second)
+			f.For = between(10*time.Millisecond, 3*time.Second)
 		case cut:
 			f.Leg = legs[rng.IntN(len(legs))]
 		case stall: // beyond smpp.response, and short of it
