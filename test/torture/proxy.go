@@ -10,15 +10,16 @@ import (
 // proxy is a leg's TCP proxy. Its fields below mu belong to mu; its goroutines
 // end with close.
 type proxy struct {
-	name string
-	ln   net.Listener
-	wg   sync.WaitGroup
+	name  string
+	usual time.Duration // that everything takes to the other side
+	ln    net.Listener
+	wg    sync.WaitGroup
 
 	mu       sync.Mutex
 	target   string // "": nobody there, connections are reset
 	links    map[*link]struct{}
 	released chan struct{} // closed when the leg is not stalled
-	delay    time.Duration
+	delay    time.Duration // more than usual
 	closed   bool
 	accepted int
 	resets   int // connections that a cut ended
@@ -31,12 +32,12 @@ type link struct {
 	once      sync.Once
 }
 
-func newProxy(name string) (*proxy, error) {
+func newProxy(name string, usual time.Duration) (*proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{name: name, ln: ln, links: map[*link]struct{}{}, released: make(chan struct{})}
+	p := &proxy{name: name, usual: usual, ln: ln, links: map[*link]struct{}{}, released: make(chan struct{})}
 	close(p.released)
 	p.wg.Go(p.accept)
 	return p, nil
@@ -112,7 +113,7 @@ func (p *proxy) pump(l *link, to, from net.Conn) {
 // pass waits as the leg's faults want; false: the connection was ended.
 func (p *proxy) pass(l *link) bool {
 	p.mu.Lock()
-	released, wait := p.released, p.delay
+	released, wait := p.released, p.usual+p.delay
 	p.mu.Unlock()
 	if wait > 0 {
 		t := time.NewTimer(wait)
@@ -154,7 +155,7 @@ func (p *proxy) stall() (release func()) {
 	}
 }
 
-// slow delays everything by d until it is called with 0.
+// slow delays everything by d more until it is called with 0.
 func (p *proxy) slow(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -32,7 +32,7 @@ func echo(t *testing.T) *proxy {
 			}()
 		}
 	}()
-	p, err := newProxy("echo")
+	p, err := newProxy("echo", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,9 @@ const (
 const (
 	claimWithin = 3 * time.Second
 	startWithin = 30 * time.Second
+	// distance is how long an octet takes from one end of a leg to the other:
+	// without one, hardly anything would be under way when a fault comes.
+	distance = 8 * time.Millisecond
 	// calm is how long nothing may change before everything counts as drained:
 	// longer than a receiver that comes and goes is away.
 	calm = 4 * time.Second
@@ -144,7 +147,7 @@ func (t *torture) run(parent context.Context) (sum *summary, err error) {
 func (t *torture) setUp(ctx context.Context) (err error) {
 	t.legs = map[string]*proxy{}
 	for _, name := range legs {
-		if t.legs[name], err = newProxy(name); err != nil {
+		if t.legs[name], err = newProxy(name, distance); err != nil {
 			return err
 		}
 	}
@@ -201,7 +204,7 @@ func (t *torture) startPhones(ctx context.Context) (err error) {
 	t.phones, err = t.yard.Run("handset", nil, t.o.sim, "handset", "--seed", t.seed(), "--api", "http://"+t.legs["api"].addr(),
 		"--pushes", t.conf.APNs.Control, "--pushes", t.conf.FCM.Control, "--devices", t.path(stage.DevicesFile),
 		"--ready-file", t.path("handset.json"), "--book", t.path("handset.ndjson"),
-		"--offline", "0.1", "--late", "0.03", "--never-ack", "0.02", "--twice", "0.05", "--sync", "0.05",
+		"--offline", "0.25", "--late", "0.03", "--never-ack", "0.02", "--twice", "0.05", "--sync", "0.05",
 		"--claim-delay", "150ms", "--ack-delay", "80ms", "--retry-for", "1h")
 	if err != nil {
 		return err
@@ -228,7 +231,7 @@ func (t *torture) member(name string) {
 		m.launch = func(n int) (*stage.Process, error) {
 			return run(n, t.o.sim, "smsc", "--seed", t.seed(), "--addr-file", file, "--book", t.path("smsc.ndjson"), "--lasting",
 				"--accounts", "bank:"+stage.Password+",shop:"+stage.Password+",shunt:"+stage.Password,
-				"--latency", "5ms", "--jitter", "3ms", "--receipt-delay", "300ms", "--receipt-before-resp-rate", "0.01",
+				"--latency", "40ms", "--jitter", "30ms", "--receipt-delay", "300ms", "--receipt-before-resp-rate", "0.01",
 				"--fail-rate", "0.02", "--expire-rate", "0.01", "--throttle-rate", "0.003", "--id", "hex")
 		}
 		m.ready = func(ctx context.Context, p *stage.Process) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -48,10 +49,12 @@ const (
 	maxFaults   = 1000 // of the books, that are listed
 	maxTraces   = 12   // that are shown
 	traceLines  = 14   // of each
-	ownID       = 27   // length of a message id of the gateway's own
 	recordsIn   = 15 * time.Second
 	commandTime = 10 * time.Second
 )
+
+// ownID is a message id of the gateway's own.
+var ownID = regexp.MustCompile(`\bs[0-9A-HJKMNP-TV-Z]{26}\b`)
 
 // settle closes the books, judges and ends everything.
 func (t *torture) settle(drained error) (*summary, error) {
@@ -154,9 +157,11 @@ func (t *torture) records(sum *summary, b books.Books, o books.Options) error {
 // traces shows the gateway's own view of what is at fault.
 func (t *torture) traces(r *books.Report) {
 	var ids []string
-	for _, f := range r.Faults {
-		if len(f.ID) == ownID && !slices.Contains(ids, f.ID) && len(ids) < maxTraces {
-			ids = append(ids, f.ID)
+	for _, f := range r.Faults { // by the ESME's id, or one in the words about it
+		for _, id := range ownID.FindAllString(f.ID+" "+f.Detail, -1) {
+			if !slices.Contains(ids, id) && len(ids) < maxTraces {
+				ids = append(ids, id)
+			}
 		}
 	}
 	for _, id := range ids {

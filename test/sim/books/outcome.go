@@ -42,6 +42,16 @@ func (l *ledger) word(m *ESMELine) (w Word, ok bool) {
 	return w, ok
 }
 
+// over tells that a claim is none any more, by the gateway's word: its lease or
+// the message's validity ended before an acknowledgement came.
+func (l *ledger) over(id string) bool {
+	if l.o.Ask == nil {
+		return false
+	}
+	all := l.o.Ask(id)
+	return len(all) == 1 && all[0].State != "CLAIMED" && all[0].State != "DELIVERED"
+}
+
 // excused tells that more than one outcome is what the gateway warns of: an SMS
 // of unknown fate that was sent again, or one that followed a claim without an
 // acknowledgement where the plan prefers a possible duplicate.
@@ -60,6 +70,22 @@ func (l *ledger) excused(m *ESMELine, o *outcomes) bool {
 		l.r.ResubmittedDoubled++
 	}
 	return true
+}
+
+// alias is the gateway's own id of a message that its ESME knows by another one
+// or by none, as far as it can be found.
+func (l *ledger) alias(m *ESMELine, o *outcomes) string {
+	for _, c := range o.claims {
+		if c.ID != m.MessageID {
+			return ", known to the gateway as " + c.ID
+		}
+	}
+	if len(o.fellBack) > 0 && m.Responded == nil {
+		if w, ok := l.word(m); ok {
+			return ", known to the gateway perhaps as " + w.ID
+		}
+	}
+	return ""
 }
 
 // fate is what became of a message, and what may be said of it.

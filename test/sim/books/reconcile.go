@@ -232,7 +232,7 @@ func (l *ledger) message(m *ESMELine) {
 		l.r.Accepted++
 	}
 	if o.count() > 1 && !l.excused(m, &o) {
-		l.fault(Doubled, m, "%d forwarded, %d fell back, %d claimed", len(o.forwarded), len(o.fellBack), len(o.claims))
+		l.fault(Doubled, m, "%d forwarded, %d fell back, %d claimed%s", len(o.forwarded), len(o.fellBack), len(o.claims), l.alias(m, &o))
 	}
 	l.unaltered(m, &o)
 	l.outcome(m, &o)
@@ -347,7 +347,7 @@ func (l *ledger) strays(receipts map[string]map[string]Receipt, unanswered map[s
 func (l *ledger) handsets(lines []HandsetLine) {
 	for i := range lines {
 		h := &lines[i]
-		if h.Claim == 200 && h.Replay != 0 && (h.Replay != 200 || h.ReplaySum != h.Text) {
+		if h.Claim == 200 && h.Replay != 0 && (h.Replay != 200 || h.ReplaySum != h.Text) && !(h.Replay == 409 && l.over(h.ID)) {
 			l.fault(HandsetSaw, nil, "id %q: the winner's second claim got %d or another text", h.ID, h.Replay)
 		}
 		if h.Fault != "" {

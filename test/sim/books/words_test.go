@@ -38,6 +38,14 @@ func TestStatedExceptions(t *testing.T) {
 			unacknowledged(b, "DELIVRD", "carrier")
 			fallback(b, claimedAt)
 		}, []Word{{ID: "sCLAIMED", State: "SMS_DELIVERED", Prefer: possibleDuplicate}}, result{Leased: 1}},
+		"the same, and its second claim came too late": {func(b *Books) {
+			unacknowledged(b, "DELIVRD", "carrier")
+			fallback(b, claimedAt)
+			b.Handset[0].Replay, b.Handset[0].ReplaySum = 409, ""
+		}, []Word{{ID: "sCLAIMED", State: "SMS_DELIVERED", Prefer: possibleDuplicate}}, result{Leased: 1}},
+		"a second claim that is refused for no reason": {func(b *Books) {
+			b.Handset[0].Replay, b.Handset[0].ReplaySum = 409, ""
+		}, []Word{{ID: "sCLAIMED", State: "DELIVERED"}}, result{Faults: map[string]int{HandsetSaw: 1}}},
 		"the same where the plan prefers a possible loss": {func(b *Books) {
 			unacknowledged(b, "DELIVRD", "carrier")
 			fallback(b, claimedAt)
