@@ -69,6 +69,7 @@ func (t *torture) settle(drained error) (*summary, error) {
 	}
 	wrong(drained)
 	wrong(t.closeBooks(sum))
+	t.sample()
 	t.count(sum)
 	b, err := books.Load(t.path("smsc.ndjson"), t.path("handset.ndjson"), t.path("bank.ndjson"), t.path("shop.ndjson"))
 	if err != nil {
@@ -88,6 +89,7 @@ func (t *torture) settle(drained error) (*summary, error) {
 	case drained == nil && st.Spool.Live["CLAIMED"] < sum.Books.ReceiptsPending:
 		wrong(fmt.Errorf("%d receipts are pending, and only %d messages claimed", sum.Books.ReceiptsPending, st.Spool.Live["CLAIMED"]))
 	}
+	wrong(sum.counted())
 	t.traces(sum.Books)
 	wrong(t.shutDown())
 	return sum, books.WriteFile(t.path("summary.json"), sum)
@@ -117,6 +119,21 @@ func (t *torture) count(sum *summary) {
 			sum.Reasons[reason] += n
 		}
 	}
+}
+
+// counted compares the books with the gateway's own counters. What it counted
+// between the last look and a SIGKILL is lost: they are exact only when it was
+// started once.
+func (s *summary) counted() error {
+	r, once := s.Books, s.Starts[gateway] == 1
+	least, most := uint64(r.Diverted()), uint64(r.Diverted()+r.Unanswered)
+	switch {
+	case s.Diverted > most, once && s.Diverted < least:
+		return fmt.Errorf("the gateway counted %d diverted messages, the books %d to %d", s.Diverted, least, most)
+	case once && s.Resubmitted < uint64(r.ResubmittedDoubled):
+		return fmt.Errorf("the gateway counted %d SMS sent again, the SMSC got %d messages twice", s.Resubmitted, r.ResubmittedDoubled)
+	}
+	return nil
 }
 
 // records reconciles the call detail records, where there are any. What they

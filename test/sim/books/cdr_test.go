@@ -66,6 +66,9 @@ func TestRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := Options{ForwardedIDs: true}
 			r := Reconcile(world(), o)
+			if r.Diverted() != 4 {
+				t.Errorf("Diverted() = %d, want 4", r.Diverted())
+			}
 			r.CDRs(tc.spoil(records()), o)
 			if d := cmp.Diff(tc.want, r.Counts); d != "" {
 				t.Errorf("faults (-want +got):\n%s%v", d, r.Faults)

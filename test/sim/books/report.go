@@ -93,6 +93,9 @@ type Report struct {
 // OK tells whether no fault was found.
 func (r *Report) OK() bool { return len(r.Counts) == 0 }
 
+// Diverted is the number of accepted messages that the gateway kept for itself.
+func (r *Report) Diverted() int { return len(r.fates) }
+
 // Accounted is the number of messages that have what they must have: the
 // accepted with an outcome, the refused and the unanswered.
 func (r *Report) Accounted() int { return r.Messages - r.Counts[Lost] }
