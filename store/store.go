@@ -58,6 +58,12 @@ func Open(dir string, o Options) (*badger.DB, error) {
 		return nil, fmt.Errorf("store %s: create directory: %w", dir, err)
 	}
 	db, err := badger.Open(badgerOptions(dir, o))
+	for range halfMadeFiles {
+		if err == nil || !halfMade(err) {
+			break
+		}
+		db, err = badger.Open(badgerOptions(dir, o))
+	}
 	if err == nil {
 		return db, nil
 	}
@@ -116,6 +122,15 @@ func makeDir(dir string) error {
 func inUse(err error) bool {
 	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
 }
+
+// halfMadeFiles is how many files a crash can leave half made: a memtable's log
+// and a value log.
+const halfMadeFiles = 2
+
+// halfMade recognises a file that was created and still empty when the process
+// was killed. Badger completes it, takes it for a new one where it wants an old
+// one, and refuses to open; it does not the next time.
+func halfMade(err error) bool { return strings.Contains(err.Error(), "Create a new file") }
 
 // holder names the process that holds dir, from the file that Badger leaves
 // there; it is "" when that cannot be read.
