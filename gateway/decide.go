@@ -139,7 +139,11 @@ type submission struct {
 func (g *Gateway) judge(s *submission) route.Verdict {
 	v := g.policy.Decide(g.mode.get(), accountOf(s.bind), s.m, s.to, s.entry, s.at)
 	if v.Divert {
-		if r := g.closed(g.registry.AppName(s.entry.App())); r != msg.NoReason {
+		claim := v.ClaimBy.Sub(s.at)
+		if !v.Due.IsZero() {
+			claim = v.ClaimBy.Sub(v.Due)
+		}
+		if r := g.closed(g.registry.AppName(s.entry.App()), claim); r != msg.NoReason {
 			v.Divert, v.Reason = false, r
 		}
 	}
@@ -172,7 +176,7 @@ func (g *Gateway) wireID(b *upstream.Bind, id msg.ID) string {
 type need struct {
 	name    string
 	ofApp   bool // it is asked of a registered number's app
-	missing func(g *Gateway, app string) msg.Reason
+	missing func(g *Gateway, app string, claim time.Duration) msg.Reason
 	value   func(g *Gateway, app string) string // for Explain
 }
 
@@ -184,20 +188,20 @@ var needs = [...]need{
 	{"app-lane", true, (*Gateway).noLane, (*Gateway).laneValue},
 }
 
-func (g *Gateway) noDisk(string) msg.Reason {
+func (g *Gateway) noDisk(string, time.Duration) msg.Reason {
 	return reasonIf(g.diskLow.Load(), msg.ReasonSpoolFull)
 }
 
-func (g *Gateway) noSpool(string) msg.Reason {
+func (g *Gateway) noSpool(string, time.Duration) msg.Reason {
 	return reasonIf(g.spool.Stalled(), msg.ReasonSpoolStalled)
 }
 
-func (g *Gateway) noOwnBind(string) msg.Reason {
+func (g *Gateway) noOwnBind(string, time.Duration) msg.Reason {
 	return reasonIf(g.own == nil || !g.own.Ready(), msg.ReasonFallbackUnbound)
 }
 
-func (g *Gateway) noLane(app string) msg.Reason {
-	return reasonIf(!g.dispatcher.Available(app), msg.ReasonAppDown)
+func (g *Gateway) noLane(app string, claim time.Duration) msg.Reason {
+	return reasonIf(!g.dispatcher.Available(app, claim), msg.ReasonAppDown)
 }
 
 func reasonIf(yes bool, r msg.Reason) msg.Reason {
@@ -207,10 +211,11 @@ func reasonIf(yes bool, r msg.Reason) msg.Reason {
 	return msg.NoReason
 }
 
-// closed tells why nothing can be diverted to an app at the moment.
-func (g *Gateway) closed(app string) msg.Reason {
+// closed tells why nothing that has so long to be claimed can be diverted to an
+// app at the moment.
+func (g *Gateway) closed(app string, claim time.Duration) msg.Reason {
 	for i := range needs {
-		if r := needs[i].missing(g, app); r != msg.NoReason {
+		if r := needs[i].missing(g, app, claim); r != msg.NoReason {
 			return r
 		}
 	}

@@ -96,11 +96,12 @@ func New(o Options) *Dispatcher {
 	return d
 }
 
-// Available tells whether messages for that app can be pushed at all: it has a
-// lane that is neither full nor broken, and there is a bind to fall back on.
-func (d *Dispatcher) Available(app string) bool {
+// Available tells whether messages for that app can be pushed soon enough to be
+// claimed within that time: it has a lane that is neither full nor broken, and
+// there is a bind to fall back on.
+func (d *Dispatcher) Available(app string, claim time.Duration) bool {
 	a := d.apps[app]
-	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now())
+	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now(), claim)
 }
 
 // Queued are the messages that wait for a push, and for a fallback.

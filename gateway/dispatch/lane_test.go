@@ -15,6 +15,9 @@ import (
 	"shunt/store/registry"
 )
 
+// claimTime is that of the built-in plan.
+const claimTime = 30 * time.Second
+
 // TestBreakerOpens: a provider that takes nothing costs five pushes. After
 // that messages fall back at once, none is accepted for the app, and one probe
 // a pause brings it back.
@@ -33,7 +36,7 @@ func TestBreakerOpens(t *testing.T) {
 		for range 5 {
 			b.wantState(b.put(b.message()), msg.Fallback)
 		}
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() with an open breaker")
 		}
 		id := b.put(b.message())
@@ -50,7 +53,7 @@ func TestBreakerOpens(t *testing.T) {
 		}
 		down.Store(false)
 		time.Sleep(2 * time.Second) // of the bubble's clock: beyond the first pause
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() for a probe")
 		}
 		b.wantState(b.put(b.message()), msg.Pushed)
@@ -75,7 +78,7 @@ func TestRestingToken(t *testing.T) {
 		if n := len(b.provider.pushes()); n != 1 {
 			t.Errorf("%d pushes to a resting token, want 1", n)
 		}
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("one token closed the lane")
 		}
 		time.Sleep(20 * time.Second)
@@ -108,11 +111,11 @@ func TestLaneFull(t *testing.T) {
 		b.provider.script = func(push.Notification, int) push.Result { return push.Result{Outcome: <-answer} }
 		const room = 4 * int(maxWait/defaultTook)
 		b.fill(4 + room)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Errorf("not Available() with %d messages in the queue", room)
 		}
 		b.fill(1)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Errorf("Available() with %d messages in the queue", room+1)
 		}
 		late := b.put(b.message())
@@ -130,7 +133,7 @@ func TestLaneFull(t *testing.T) {
 			answer <- push.Accepted
 		}
 		synctest.Wait()
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() with an empty queue")
 		}
 		if s := log.String(); strings.Count(s, "push lane is full") != 1 || strings.Count(s, "push lane has room again") != 1 {
@@ -143,7 +146,7 @@ func TestLaneFull(t *testing.T) {
 func TestLaneMeasures(t *testing.T) {
 	l := &lane{workers: 100}
 	limit := func() (n int64) {
-		for n = 1; !l.full(n); n++ {
+		for n = 1; !l.full(n, maxWait); n++ {
 		}
 		return n - 1
 	}
@@ -172,7 +175,7 @@ func TestLaneMeasures(t *testing.T) {
 	for range 200 {
 		l.measure(0)
 	}
-	if l.full(1e9) {
+	if l.full(1e9, maxWait) {
 		t.Error("a lane that takes no time is full")
 	}
 }
@@ -192,7 +195,7 @@ func TestLanesAreSeparate(t *testing.T) {
 		}
 		b.device("test", func(p *registry.Put) { p.Sandbox = true })
 		stuck := b.fill(4 + 4*int(maxWait/defaultTook) + 1)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("a full sandbox closed the app")
 		}
 		id := b.put(b.message())
@@ -277,8 +280,8 @@ func TestUnknownStaysUnknown(t *testing.T) {
 		for range 3 { // two attempts each, until the fifth opens it
 			b.wantState(b.put(b.message()), msg.Pushing)
 		}
-		if n := len(b.provider.pushes()); n != 5 || b.d.Available("chat") {
-			t.Errorf("%d pushes, available %t; want 5 and an open breaker", n, b.d.Available("chat"))
+		if n := len(b.provider.pushes()); n != 5 || b.d.Available("chat", claimTime) {
+			t.Errorf("%d pushes, available %t; want 5 and an open breaker", n, b.d.Available("chat", claimTime))
 		}
 		b.wantState(b.put(b.message()), msg.Fallback)
 	})
@@ -293,7 +296,7 @@ func TestBreakerOpenIsNoPush(t *testing.T) {
 			return push.Result{Outcome: push.Busy, Reason: "http-503", RetryAfter: time.Minute}
 		}
 		b.wantState(b.put(b.message()), msg.Fallback)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() although the provider asked for a minute")
 		}
 		id := b.put(b.message())
@@ -302,11 +305,11 @@ func TestBreakerOpenIsNoPush(t *testing.T) {
 			t.Errorf("%d pushes were begun, want none", n)
 		}
 		time.Sleep(59 * time.Second)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() before the minute was over")
 		}
 		time.Sleep(time.Second)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() after the minute")
 		}
 	})
@@ -363,10 +366,10 @@ func TestAvailableIsCheap(t *testing.T) {
 	d := New(Options{Carrier: newCarrier(), Apps: []App{{ID: "chat", Senders: map[registry.Platform]push.Sender{
 		registry.APNs: &provider{}, registry.FCM: &provider{},
 	}}}})
-	if !d.Available("chat") {
+	if !d.Available("chat", claimTime) {
 		t.Fatal("not Available()")
 	}
-	if n := testing.AllocsPerRun(100, func() { d.Available("chat") }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { d.Available("chat", claimTime) }); n != 0 {
 		t.Errorf("Available() allocates %v times", n)
 	}
 }
@@ -378,7 +381,7 @@ func BenchmarkAvailable(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if !d.Available("chat") {
+			if !d.Available("chat", claimTime) {
 				b.Fatal("not Available()")
 			}
 		}

@@ -44,6 +44,7 @@ type Status struct {
 		Failures    uint64         `json:"failures"`
 		Doubtful    int            `json:"doubtful"`
 		SetAside    uint64         `json:"set_aside"`
+		Finals      map[string]int `json:"finals"` // ended so far, by state
 	} `json:"spool"`
 	Counters struct {
 		Diverted            uint64            `json:"diverted"`
