@@ -13,6 +13,7 @@ import (
 	"shunt/gateway/msg"
 	"shunt/push"
 	"shunt/store/registry"
+	"shunt/store/spool"
 )
 
 // claimTime is that of the built-in plan.
@@ -89,18 +90,26 @@ func TestRestingToken(t *testing.T) {
 	})
 }
 
+// patient is a message that may wait for its push as long as one of the built-in
+// plan.
+func (b *box) patient() *spool.Message {
+	m := b.message()
+	m.ClaimBy = m.ReceivedAt.Add(maxWait + pushTime)
+	return m
+}
+
 // fill puts n messages, whose pushes do not end, and gives their ids.
 func (b *box) fill(n int) (ids []msg.ID) {
 	b.t.Helper()
 	for range n {
-		ids = append(ids, b.put(b.message()))
+		ids = append(ids, b.put(b.patient()))
 	}
 	synctest.Wait()
 	return ids
 }
 
-// TestLaneFull: with four workers and 100 ms a push, 120 messages that wait are
-// three seconds. More are not accepted for the app, and what was accepted falls
+// TestLaneFull: with four workers and 100 ms a push, 800 messages that wait are
+// twenty seconds. More are not accepted for the app, and what was accepted falls
 // back at once; all is well again when the queue is short.
 func TestLaneFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +127,10 @@ func TestLaneFull(t *testing.T) {
 		if b.d.Available("chat", claimTime) {
 			t.Errorf("Available() with %d messages in the queue", room+1)
 		}
-		late := b.put(b.message())
+		if b.d.Available("chat", claimTime/2) || !b.d.Available("chat", 2*claimTime) {
+			t.Error("what has longer to be claimed may not wait longer")
+		}
+		late := b.put(b.patient())
 		b.wantState(late, msg.Fallback)
 		if reason, _ := b.reason(late, msg.EvPushDead); reason != msg.ReasonLaneFull {
 			t.Errorf("fell back for %s, want %s", reason, msg.ReasonLaneFull)
@@ -151,20 +163,20 @@ func TestLaneMeasures(t *testing.T) {
 		return n - 1
 	}
 	l.took.Store(int64(defaultTook))
-	if n := limit(); n != 3000 {
-		t.Errorf("%d may wait at the start, want 3000", n)
+	if n := limit(); n != 20000 {
+		t.Errorf("%d may wait at the start, want 20000", n)
 	}
 	for range 100 {
 		l.measure(50 * time.Millisecond)
 	}
-	if n := limit(); n < 5900 || n > 6000 {
-		t.Errorf("%d may wait at 50 ms a push, want 6000", n)
+	if n := limit(); n < 39300 || n > 40000 {
+		t.Errorf("%d may wait at 50 ms a push, want 40000", n)
 	}
 	for range 100 {
 		l.measure(2 * time.Second)
 	}
-	if n := limit(); n < 150 || n > 153 {
-		t.Errorf("%d may wait at 2 s a push, want 150", n)
+	if n := limit(); n < 1000 || n > 1020 {
+		t.Errorf("%d may wait at 2 s a push, want 1000", n)
 	}
 	for range 100 {
 		l.measure(time.Minute)
@@ -198,7 +210,7 @@ func TestLanesAreSeparate(t *testing.T) {
 		if !b.d.Available("chat", claimTime) {
 			t.Error("a full sandbox closed the app")
 		}
-		id := b.put(b.message())
+		id := b.put(b.patient())
 		b.wantState(id, msg.Fallback)
 		if reason, _ := b.reason(id, msg.EvPushDead); reason != msg.ReasonLaneFull {
 			t.Errorf("fell back for %s, want %s", reason, msg.ReasonLaneFull)
