@@ -317,7 +317,7 @@ func (w *writer) delete(key []byte) {
 
 // write puts the batch on stable storage in one transaction.
 func (b *batch) write() error {
-	b.s.nextCursor = msg.ID{}
+	b.s.cursorMoves = false
 	txn := b.s.db.NewTransaction(true)
 	defer txn.Discard()
 	w := &writer{txn: txn}
@@ -334,7 +334,7 @@ func (b *batch) write() error {
 	if cursor, ok := b.cursor(); ok {
 		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
-		b.s.nextCursor = cursor
+		b.s.nextCursor, b.s.cursorMoves = cursor, true
 	}
 	if w.err != nil {
 		return w.err
@@ -459,9 +459,9 @@ func (s *Spool) commitBatch(items []item) {
 func (s *Spool) written(now time.Time) {
 	s.repaired()
 	s.outcomesWritten()
-	if s.nextCursor != (msg.ID{}) {
+	if s.cursorMoves { // to the zero id where nothing was ever put
 		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
-		s.nextCursor = msg.ID{}
+		s.cursorMoves = false
 	}
 	if s.failing {
 		s.failing = false

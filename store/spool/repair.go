@@ -1,10 +1,6 @@
 package spool
 
-import (
-	"time"
-
-	"shunt/gateway/msg"
-)
+import "time"
 
 // A commit that failed leaves open what of it is on disk: the octets may have
 // reached the log and only their sync failed. RAM keeps the state before it;
@@ -30,7 +26,7 @@ func (s *Spool) failBatch(items []item, err error) {
 			s.doubtful[d.rec.ID] = struct{}{}
 		}
 	}
-	s.cursorDoubtful, s.nextCursor = true, msg.ID{}
+	s.cursorDoubtful, s.cursorMoves = true, false
 	s.retryAt, s.lastFailure = now.Add(retryAfter), err
 	b.arena = nil // Badger may still hold it
 	if !s.failing {

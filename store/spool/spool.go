@@ -109,6 +109,7 @@ type Spool struct {
 	highest        msg.ID // of all messages seen
 	cursor         msg.ID // the low-water mark on disk
 	nextCursor     msg.ID // that of the commit under way
+	cursorMoves    bool   // it has one
 	cursorAt       time.Time
 	cursorDoubtful bool
 	doubtful       map[msg.ID]struct{}
