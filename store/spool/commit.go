@@ -164,11 +164,9 @@ func (b *batch) order(r *Record, from msg.State) {
 		return
 	}
 	p := endsOf(r)
-	if _, ok := b.pairs[p]; !ok {
-		first := msg.ID{} // none of this batch
-		if r.turn() {
-			first = r.letter()
-		}
+	if first := b.pairs[p]; first.IsZero() && r.turn() {
+		b.pairs[p] = r.letter()
+	} else {
 		b.pairs[p] = first
 	}
 }
