@@ -27,6 +27,7 @@ func (s *Spool) failBatch(items []item, err error) {
 		}
 	}
 	s.cursorDoubtful, s.cursorMoves = true, false
+	s.outcomesFailed()
 	s.retryAt, s.lastFailure = now.Add(retryAfter), err
 	b.arena = nil // Badger may still hold it
 	if !s.failing {

@@ -95,13 +95,13 @@ type Spool struct {
 
 	commitBegan   atomic.Pointer[time.Time] // of the commit under way; nil: none is
 	stalled       atomic.Bool               // it takes too long: puts are refused
+	outcomeSeq    atomic.Uint64             // the last number that was given; the committer's to write
 	outcomesTaken atomic.Uint64
 
 	// The committer's.
 	batch          batch
 	called         []Record // whose turn has come with this commit
 	recall         bool     // some may have been lost: see callAll
-	outcomeSeq     uint64   // the last number that was given
 	outcomeNext    uint64   // that of the commit under way
 	outcomeGhost   uint64   // the highest that a failed commit may have left
 	spare          []item
