@@ -104,6 +104,8 @@ func (b *batch) find(id msg.ID) (int, error) {
 	d := draft{}
 	if e := b.s.index.byID[id]; e != nil {
 		d.rec, d.steps, d.entry = e.record(), e.steps, e
+	} else if finished, ok := b.s.doubtful[id]; ok && !finished {
+		return 0, ErrNotFound // its put failed, whatever is on disk
 	} else {
 		d.finished = true
 		d.rec, d.steps, d.err = b.s.loadFinished(id)
@@ -345,8 +347,8 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	r := &d.rec
 	keep := b.s.keepFor(r, b.now)
 	_, doubtful := b.s.doubtful[r.ID]
-	if doubtful || d.finished && r.live() {
-		w.delete(b.idKey(kDone, r.ID))
+	if doubtful && !d.finished {
+		w.delete(b.idKey(kDone, r.ID)) // that of one that is alive again stays
 	}
 	if m := d.body; m != nil {
 		key := b.idKey(kBody, r.ID)

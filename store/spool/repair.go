@@ -22,8 +22,8 @@ func (s *Spool) failBatch(items []item, err error) {
 	now := s.o.Now()
 	b := &s.batch
 	for i := range b.drafts {
-		if d := &b.drafts[i]; d.dirty && !d.finished {
-			s.doubtful[d.rec.ID] = struct{}{}
+		if d := &b.drafts[i]; d.dirty && (!d.finished || d.rec.live()) {
+			s.doubtful[d.rec.ID] = d.finished
 		}
 	}
 	s.cursorDoubtful, s.cursorMoves = true, false
@@ -62,13 +62,17 @@ func (s *Spool) failBatch(items []item, err error) {
 func (b *batch) writeRepairs(w *writer) {
 	s := b.s
 	s.repairing = s.repairing[:0]
-	for id := range s.doubtful {
+	for id, finished := range s.doubtful {
 		if len(s.repairing) == repairsPerCommit {
 			break
 		}
 		s.repairing = append(s.repairing, id)
-		w.delete(b.idKey(kDone, id))
 		key := b.idKey(kState, id)
+		if finished { // its record is still that of before
+			w.delete(key)
+			continue
+		}
+		w.delete(b.idKey(kDone, id))
 		if e := s.index.byID[id]; e != nil {
 			r := e.record()
 			w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.steps) }), 0})

@@ -112,7 +112,7 @@ type Spool struct {
 	cursorMoves    bool   // it has one
 	cursorAt       time.Time
 	cursorDoubtful bool
-	doubtful       map[msg.ID]struct{}
+	doubtful       map[msg.ID]bool // true: it had left RAM
 	repairing      []msg.ID
 	retryAt        time.Time
 	failing        bool
@@ -133,7 +133,7 @@ func Open(o Options) (*Spool, error) {
 	s := &Spool{
 		o: o, db: db, commit: (*badger.Txn).Commit, index: newIndex(),
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
-		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
+		wheel: newWheel(now), doubtful: make(map[msg.ID]bool),
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.batch.pairs = make(map[ends]msg.ID)
