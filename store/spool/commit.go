@@ -18,6 +18,7 @@ type item struct {
 	done  func(Result)
 	timer bool // posted by the wheel: set it again if the commit fails
 	turn  bool // posted by tellTurns: called again if the commit fails
+	must  bool // posted by pushSure: queued again if the commit fails
 }
 
 // size is the item's part of a commit, roughly.
@@ -449,6 +450,8 @@ func (s *Spool) commitBatch(items []item) {
 	for i := range items {
 		s.answer(&items[i], &b.outs[i])
 	}
+	s.takeBack()
+	s.pushLost()
 	s.tellTurns()
 	if s.recall {
 		s.callAll()
@@ -514,7 +517,7 @@ func (s *Spool) answer(it *item, out *outcome) {
 			s.slots.Add(-1)
 		}
 		if !it.put.answer(out.err) && out.err == nil {
-			s.takeBack(&out.rec)
+			s.takenBack = append(s.takenBack, out.rec)
 			return
 		}
 	case it.done != nil:
@@ -532,6 +535,9 @@ func (s *Spool) answer(it *item, out *outcome) {
 	}
 	for i := out.lo; i < out.hi; i++ {
 		o := &s.batch.also[i]
+		if s.unsure(o.rec.ID) {
+			continue
+		}
 		s.observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
 	}
 }

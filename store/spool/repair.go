@@ -42,6 +42,8 @@ func (s *Spool) failBatch(items []item, err error) {
 		case it.body != nil:
 			s.slots.Add(-1)
 			it.put.answer(err)
+		case it.must:
+			s.lost = append(s.lost, *it)
 		case it.turn:
 			if e := s.index.byID[it.event.ID]; e != nil {
 				e.called = false

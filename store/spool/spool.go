@@ -102,6 +102,8 @@ type Spool struct {
 	batch          batch
 	called         []Record // whose turn has come with this commit
 	recall         bool     // some may have been lost: see callAll
+	takenBack      []Record // what this commit brought to the disk after its put was given up
+	lost           []item   // what must follow, of commits that failed
 	outcomeNext    uint64   // that of the commit under way
 	outcomeGhost   uint64   // the highest that a failed commit may have left
 	spare          []item
@@ -359,6 +361,10 @@ func (s *Spool) Close() error {
 
 // shut runs after the committer and on its fields.
 func (s *Spool) shut() error {
+	if lost := s.lost; len(lost) > 0 { // once more
+		s.lost = nil
+		s.commitBatch(lost)
+	}
 	s.cursorAt = time.Time{} // store the cursor now
 	var err error
 	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {
