@@ -119,6 +119,7 @@ func TestReadRevives(t *testing.T) {
 	if !r.Read || r.Owed != msg.NoticeRead || r.State != msg.Delivered || r.ReceiptDue {
 		t.Errorf("read: %+v", r)
 	}
+	shut(t, s)
 	if c := seen[len(seen)-1]; c.Event.Kind != msg.EvRead || c.Record.Owed != msg.NoticeRead || c.From != msg.Delivered {
 		t.Errorf("observed: %+v", c)
 	}
@@ -129,7 +130,6 @@ func TestReadRevives(t *testing.T) {
 		}
 	}
 	check("read", 1)
-	shut(t, s)
 	s = started(t, Options{Dir: dir, Max: 2})
 	check("after a restart", 1)
 	if got := get(t, s, m.ID); got != r {

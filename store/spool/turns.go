@@ -43,7 +43,8 @@ func (e *entry) letter() msg.ID {
 // scheduled for, or else by when it, or the first part of its long message, was
 // accepted.
 func (e *entry) before(o *entry) bool {
-	return cmp.Or(cmp.Compare(e.place(), o.place()), compare(e.letter(), o.letter()), compare(e.id, o.id)) < 0
+	p, q := e.place(), o.place()
+	return p < q || p == q && cmp.Or(compare(e.letter(), o.letter()), compare(e.id, o.id)) < 0
 }
 
 // place is in milliseconds since 1970.

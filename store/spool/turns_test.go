@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -359,12 +360,16 @@ type turnWorld struct {
 	dir     string
 	f       failing
 	letters []*letterModel
-	told    map[msg.ID]int // EvTurn of each since it came into FALLBACK
-	wrong   error          // what the observer saw that must not be
+
+	mu    sync.Mutex
+	told  map[msg.ID]int // EvTurn of each since it came into FALLBACK
+	wrong error          // what the observer saw that must not be
 }
 
 func (w *turnWorld) open(t *rapid.T) {
+	w.mu.Lock()
 	w.told = map[msg.ID]int{}
+	w.mu.Unlock()
 	s, err := Open(Options{Dir: w.dir, memTable: testMemTable, Stall: time.Hour, Observe: w.observe})
 	if err != nil {
 		t.Fatalf("Open = %v", err)
@@ -377,6 +382,8 @@ func (w *turnWorld) open(t *rapid.T) {
 
 // observe runs on the committer.
 func (w *turnWorld) observe(c Change) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	id := c.Record.ID
 	switch {
 	case c.Event.Kind == msg.EvTurn && c.From == msg.Fallback:
@@ -425,6 +432,20 @@ func (w *turnWorld) check(t *rapid.T) {
 	if w.f.on.Load() {
 		return
 	}
+	w.checkPairs(t)
+	for _, l := range w.letters {
+		w.together(t, l)
+	}
+	exact(t, w.s)
+}
+
+// checkPairs: between two ends one letter is under way, or the first waits for
+// its parts.
+func (w *turnWorld) checkPairs(t *rapid.T) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.index.mu.RLock()
+	defer w.s.index.mu.RUnlock()
 	if w.wrong != nil {
 		t.Fatal(w.wrong)
 	}
@@ -460,12 +481,6 @@ func (w *turnWorld) check(t *rapid.T) {
 		if len(p.going) == 0 && !p.asleep[p.first.letter()] {
 			t.Fatalf("from %s: nothing goes on, the first is %s in %s", ends.from.Value(), p.first.id, p.first.state)
 		}
-	}
-	for _, l := range w.letters {
-		w.together(t, l)
-	}
-	if n := len(w.s.index.byID); n != int(w.s.slots.Load()) {
-		t.Fatalf("%d live, %d places", n, w.s.slots.Load())
 	}
 }
 
@@ -538,13 +553,20 @@ func (w *turnWorld) next(t *rapid.T, l *letterModel) *Message {
 	return m
 }
 
+// mayGo tells that the SMS of a message was announced.
+func (w *turnWorld) mayGo(id msg.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.told[id] > 0
+}
+
 func (w *turnWorld) event(t *rapid.T, id msg.ID) Event {
 	e := Event{ID: id, Kind: rapid.SampledFrom([]msg.Event{
 		msg.EvPushBegin, msg.EvPushAccepted, msg.EvPushDead, msg.EvClaim, msg.EvClaim, msg.EvDelivered, msg.EvSMSBegin, msg.EvSMSBegin,
 		msg.EvSMSAccepted, msg.EvSMSAccepted, msg.EvSMSTemporary, msg.EvSMSPermanent, msg.EvSMSLost, msg.EvSMSResubmit,
 		msg.EvSMSDelivered, msg.EvCancel, msg.EvWithdraw, msg.EvReceiptDone, msg.EvReplace,
 	}).Draw(t, "event"), Device: "phone", Peer: "own", SMSID: id.String()}
-	if e.Kind == msg.EvSMSBegin && w.told[id] == 0 {
+	if e.Kind == msg.EvSMSBegin && !w.mayGo(id) {
 		e.Kind = msg.EvClaim // nobody begins before its turn
 	}
 	if e.Kind == msg.EvReplace {
@@ -643,22 +665,15 @@ func (w *turnWorld) finish(t *rapid.T) {
 	for range 300 {
 		time.Sleep(time.Second)
 		w.check(t)
-		var begun []msg.ID
-		for id, n := range w.told {
-			if e := w.s.index.byID[id]; e != nil && e.state == msg.Fallback && n > 0 {
-				begun = append(begun, id)
-			}
-		}
-		slices.SortFunc(begun, compare)
-		for _, id := range begun {
-			for _, k := range []msg.Event{msg.EvSMSBegin, msg.EvSMSPermanent} {
-				w.s.Do(context.Background(), Event{ID: id, Kind: k})
-			}
-		}
-		if len(w.s.index.byID) == 0 {
+		if w.s.Stats().LiveTotal == 0 {
 			break
 		}
 		for r := range w.s.Live {
+			if r.State == msg.Fallback && w.mayGo(r.ID) {
+				for _, k := range []msg.Event{msg.EvSMSBegin, msg.EvSMSPermanent} {
+					w.s.Do(context.Background(), Event{ID: r.ID, Kind: k})
+				}
+			}
 			if r.ReceiptDue {
 				w.s.Do(context.Background(), Event{ID: r.ID, Kind: msg.EvReceiptDone})
 			}
@@ -667,6 +682,8 @@ func (w *turnWorld) finish(t *rapid.T) {
 			}
 		}
 	}
+	w.s.index.mu.RLock()
+	defer w.s.index.mu.RUnlock()
 	if n := len(w.s.index.byID); n != 0 || len(w.s.index.byNumber) != 0 || len(w.s.index.groups) != 0 {
 		t.Fatalf("%d messages, %d numbers, %d letters are left", n, len(w.s.index.byNumber), len(w.s.index.groups))
 	}
