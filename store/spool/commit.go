@@ -18,6 +18,7 @@ type item struct {
 	done  func(Result)
 	timer bool // posted by the wheel: set it again if the commit fails
 	turn  bool // posted by tellTurns: called again if the commit fails
+	must  bool // posted by pushSure: queued again if the commit fails
 }
 
 // size is the item's part of a commit, roughly.
@@ -104,6 +105,8 @@ func (b *batch) find(id msg.ID) (int, error) {
 	d := draft{}
 	if e := b.s.index.byID[id]; e != nil {
 		d.rec, d.steps, d.entry = e.record(), e.steps, e
+	} else if finished, ok := b.s.doubtful[id]; ok && !finished {
+		return 0, ErrNotFound // its put failed, whatever is on disk
 	} else {
 		d.finished = true
 		d.rec, d.steps, d.err = b.s.loadFinished(id)
@@ -164,11 +167,9 @@ func (b *batch) order(r *Record, from msg.State) {
 		return
 	}
 	p := endsOf(r)
-	if _, ok := b.pairs[p]; !ok {
-		first := msg.ID{} // none of this batch
-		if r.turn() {
-			first = r.letter()
-		}
+	if first := b.pairs[p]; first.IsZero() && r.turn() {
+		b.pairs[p] = r.letter()
+	} else {
 		b.pairs[p] = first
 	}
 }
@@ -317,7 +318,7 @@ func (w *writer) delete(key []byte) {
 
 // write puts the batch on stable storage in one transaction.
 func (b *batch) write() error {
-	b.s.nextCursor = msg.ID{}
+	b.s.cursorMoves = false
 	txn := b.s.db.NewTransaction(true)
 	defer txn.Discard()
 	w := &writer{txn: txn}
@@ -334,7 +335,7 @@ func (b *batch) write() error {
 	if cursor, ok := b.cursor(); ok {
 		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
-		b.s.nextCursor = cursor
+		b.s.nextCursor, b.s.cursorMoves = cursor, true
 	}
 	if w.err != nil {
 		return w.err
@@ -347,8 +348,8 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	r := &d.rec
 	keep := b.s.keepFor(r, b.now)
 	_, doubtful := b.s.doubtful[r.ID]
-	if doubtful || d.finished && r.live() {
-		w.delete(b.idKey(kDone, r.ID))
+	if doubtful && !d.finished {
+		w.delete(b.idKey(kDone, r.ID)) // that of one that is alive again stays
 	}
 	if m := d.body; m != nil {
 		key := b.idKey(kBody, r.ID)
@@ -449,6 +450,8 @@ func (s *Spool) commitBatch(items []item) {
 	for i := range items {
 		s.answer(&items[i], &b.outs[i])
 	}
+	s.takeBack()
+	s.pushLost()
 	s.tellTurns()
 	if s.recall {
 		s.callAll()
@@ -459,9 +462,9 @@ func (s *Spool) commitBatch(items []item) {
 func (s *Spool) written(now time.Time) {
 	s.repaired()
 	s.outcomesWritten()
-	if s.nextCursor != (msg.ID{}) {
+	if s.cursorMoves { // to the zero id where nothing was ever put
 		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
-		s.nextCursor = msg.ID{}
+		s.cursorMoves = false
 	}
 	if s.failing {
 		s.failing = false
@@ -514,7 +517,7 @@ func (s *Spool) answer(it *item, out *outcome) {
 			s.slots.Add(-1)
 		}
 		if !it.put.answer(out.err) && out.err == nil {
-			s.takeBack(&out.rec)
+			s.takenBack = append(s.takenBack, out.rec)
 			return
 		}
 	case it.done != nil:
@@ -532,6 +535,9 @@ func (s *Spool) answer(it *item, out *outcome) {
 	}
 	for i := out.lo; i < out.hi; i++ {
 		o := &s.batch.also[i]
+		if s.unsure(o.rec.ID) {
+			continue
+		}
 		s.observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
 	}
 }

@@ -197,3 +197,24 @@ func boundedDoubt(t *testing.T, dir string) {
 	put(t, s, message(s, time.Now()))
 	shut(t, s)
 }
+
+// A spool closes also where no put of its whole life succeeded.
+func TestCloseAfterNothingButFailures(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var f failing
+		f.ghost.Store(true)
+		s := open(t, Options{Dir: dir})
+		s.commit = f.commit
+		s.Start()
+		f.on.Store(true)
+		m := message(s, time.Now())
+		wantErr(t, "Put", tryPut(s, m), errDisk)
+		f.on.Store(false)
+		shut(t, s)
+		s = open(t, Options{Dir: dir})
+		_, err := s.Get(m.ID)
+		wantErr(t, "Get of the put that failed", err, ErrNotFound)
+		shut(t, s)
+	})
+}

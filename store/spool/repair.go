@@ -1,10 +1,6 @@
 package spool
 
-import (
-	"time"
-
-	"shunt/gateway/msg"
-)
+import "time"
 
 // A commit that failed leaves open what of it is on disk: the octets may have
 // reached the log and only their sync failed. RAM keeps the state before it;
@@ -26,11 +22,12 @@ func (s *Spool) failBatch(items []item, err error) {
 	now := s.o.Now()
 	b := &s.batch
 	for i := range b.drafts {
-		if d := &b.drafts[i]; d.dirty && !d.finished {
-			s.doubtful[d.rec.ID] = struct{}{}
+		if d := &b.drafts[i]; d.dirty && (!d.finished || d.rec.live()) {
+			s.doubtful[d.rec.ID] = d.finished
 		}
 	}
-	s.cursorDoubtful, s.nextCursor = true, msg.ID{}
+	s.cursorDoubtful, s.cursorMoves = true, false
+	s.outcomesFailed()
 	s.retryAt, s.lastFailure = now.Add(retryAfter), err
 	b.arena = nil // Badger may still hold it
 	if !s.failing {
@@ -45,6 +42,8 @@ func (s *Spool) failBatch(items []item, err error) {
 		case it.body != nil:
 			s.slots.Add(-1)
 			it.put.answer(err)
+		case it.must:
+			s.lost = append(s.lost, *it)
 		case it.turn:
 			if e := s.index.byID[it.event.ID]; e != nil {
 				e.called = false
@@ -65,13 +64,17 @@ func (s *Spool) failBatch(items []item, err error) {
 func (b *batch) writeRepairs(w *writer) {
 	s := b.s
 	s.repairing = s.repairing[:0]
-	for id := range s.doubtful {
+	for id, finished := range s.doubtful {
 		if len(s.repairing) == repairsPerCommit {
 			break
 		}
 		s.repairing = append(s.repairing, id)
-		w.delete(b.idKey(kDone, id))
 		key := b.idKey(kState, id)
+		if finished { // its record is still that of before
+			w.delete(key)
+			continue
+		}
+		w.delete(b.idKey(kDone, id))
 		if e := s.index.byID[id]; e != nil {
 			r := e.record()
 			w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.steps) }), 0})

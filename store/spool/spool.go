@@ -95,13 +95,15 @@ type Spool struct {
 
 	commitBegan   atomic.Pointer[time.Time] // of the commit under way; nil: none is
 	stalled       atomic.Bool               // it takes too long: puts are refused
+	outcomeSeq    atomic.Uint64             // the last number that was given; the committer's to write
 	outcomesTaken atomic.Uint64
 
 	// The committer's.
 	batch          batch
 	called         []Record // whose turn has come with this commit
 	recall         bool     // some may have been lost: see callAll
-	outcomeSeq     uint64   // the last number that was given
+	takenBack      []Record // what this commit brought to the disk after its put was given up
+	lost           []item   // what must follow, of commits that failed
 	outcomeNext    uint64   // that of the commit under way
 	outcomeGhost   uint64   // the highest that a failed commit may have left
 	spare          []item
@@ -109,9 +111,10 @@ type Spool struct {
 	highest        msg.ID // of all messages seen
 	cursor         msg.ID // the low-water mark on disk
 	nextCursor     msg.ID // that of the commit under way
+	cursorMoves    bool   // it has one
 	cursorAt       time.Time
 	cursorDoubtful bool
-	doubtful       map[msg.ID]struct{}
+	doubtful       map[msg.ID]bool // true: it had left RAM
 	repairing      []msg.ID
 	retryAt        time.Time
 	failing        bool
@@ -132,7 +135,7 @@ func Open(o Options) (*Spool, error) {
 	s := &Spool{
 		o: o, db: db, commit: (*badger.Txn).Commit, index: newIndex(),
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
-		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
+		wheel: newWheel(now), doubtful: make(map[msg.ID]bool),
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.batch.pairs = make(map[ends]msg.ID)
@@ -358,6 +361,10 @@ func (s *Spool) Close() error {
 
 // shut runs after the committer and on its fields.
 func (s *Spool) shut() error {
+	if lost := s.lost; len(lost) > 0 { // once more
+		s.lost = nil
+		s.commitBatch(lost)
+	}
 	s.cursorAt = time.Time{} // store the cursor now
 	var err error
 	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {
