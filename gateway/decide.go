@@ -306,8 +306,8 @@ func (g *Gateway) counted(b *upstream.Bind, p pdu.PDU, err error) {
 		return
 	case errors.Is(err, spool.ErrFull):
 		g.forward(b, p, msg.ReasonSpoolFull)
-	case errors.Is(err, spool.ErrUnsure): // neither diverted nor forwarded
-		b.Count(msg.ReasonSpoolStalled)
+	case errors.Is(err, spool.ErrUnsure): // neither diverted nor forwarded: its ESME will submit it again
+		b.Count(msg.ReasonSpoolFailed)
 	case errors.Is(err, spool.ErrStalled):
 		g.forward(b, p, msg.ReasonSpoolStalled)
 	default:

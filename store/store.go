@@ -157,6 +157,33 @@ func FreeShare(dir string) (free float64, err error) {
 	return float64(st.Bavail) / float64(total), nil
 }
 
+// ErrNoRoom says that a volume is so full that a store on it must not be written
+// or opened: Badger maps its files, and a page that has no place ends the
+// process.
+var ErrNoRoom = errors.New("volume is almost full")
+
+// A volume has room while a share of it is free, or on a large one so many
+// octets: what a memtable and a compaction may need at once.
+const (
+	roomShare = 0.05
+	roomMost  = 512 << 20
+)
+
+// Room tells why the volume under dir has no room for a store to be written: an
+// error that wraps ErrNoRoom. It costs one system call.
+func Room(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("store %s: statfs: %w", dir, err)
+	}
+	free := float64(st.Bavail) * float64(st.Bsize)
+	need := min(roomShare*float64(st.Blocks-st.Bfree+st.Bavail)*float64(st.Bsize), roomMost)
+	if free < need {
+		return fmt.Errorf("store %s: %w: %.0f MB free, want %.0f", dir, ErrNoRoom, free/1e6, need/1e6)
+	}
+	return nil
+}
+
 var (
 	schemaKey = []byte("M/schema")
 	crcTable  = crc32.MakeTable(crc32.Castagnoli)

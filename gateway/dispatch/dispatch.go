@@ -183,7 +183,7 @@ func (d *Dispatcher) Resume(r spool.Record) {
 		// push harmless.
 		d.push(r)
 	case r.SMSBegun: // written or not, nobody can say: its outcome is unknown
-		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart}, nil)
+		d.post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart})
 	case r.State == msg.SMSUnknown:
 		d.unknown(r)
 	case r.Resubmits > 0:

@@ -78,6 +78,7 @@ type batch struct {
 	parts  map[msg.ID][]int // the drafts of parts that were put in this batch, by group
 	pairs  map[ends]msg.ID  // those of the batch's messages that are in turn, with the first letter of each
 	finals []Outcome        // of the messages that the batch ended
+	handed bool             // Badger has it: what of it is on disk after a failure nobody knows
 	steps  []pair
 	arena  []byte // keys and values; Badger copies them
 	lowest msg.ID // of the messages put
@@ -93,7 +94,7 @@ func (b *batch) reset(now time.Time) {
 	clear(b.steps)
 	b.now, b.lowest = now, msg.ID{}
 	b.drafts, b.outs, b.also, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.steps[:0], b.arena[:0]
-	b.finals = b.finals[:0]
+	b.finals, b.handed = b.finals[:0], false
 }
 
 // find is the draft of a message: of this batch, of RAM, or, for what comes
@@ -196,8 +197,8 @@ func (b *batch) accept(it *item) outcome {
 	if here || b.s.index.byID[m.ID] != nil {
 		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
 	}
-	if len(b.s.doubtful) >= maxDoubtful {
-		return outcome{err: fmt.Errorf("message %s: spool waits for its disk: %w", m.ID, b.s.lastFailure)}
+	if b.s.failing { // each try would leave one more that a crash can bring back
+		return outcome{err: fmt.Errorf("message %s: %w: %w", m.ID, ErrFailing, b.s.lastFailure)}
 	}
 	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
 	if m.Total > 0 {
@@ -340,6 +341,7 @@ func (b *batch) write() error {
 	if w.err != nil {
 		return w.err
 	}
+	b.handed = true
 	return b.s.commit(txn)
 }
 
@@ -427,8 +429,11 @@ func (s *Spool) commitBatch(items []item) {
 	}
 	begin := s.o.Now()
 	err := error(nil)
-	wrote := len(b.steps) > 0 || len(s.doubtful) > 0
+	wrote := len(b.steps) > 0 || len(s.doubtful) > 0 || s.failing
 	if wrote {
+		err = s.o.Room()
+	}
+	if wrote && err == nil {
 		err = b.write()
 	}
 	if errors.Is(err, badger.ErrTxnTooBig) && len(items) > 1 {

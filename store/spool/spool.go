@@ -29,6 +29,7 @@ type Options struct {
 	Stall        time.Duration // how long a put waits for its commit to begin; 0 = 2 s
 	GiveUp       time.Duration // how long one commit may take before its puts are answered; 0 = 10 s
 
+	Room   func() error     // asked before every commit: why the disk has none; nil = store.Room of Dir
 	Now    func() time.Time // nil = time.Now
 	Logger *slog.Logger     // nil discards
 
@@ -55,6 +56,10 @@ func (o *Options) defaults() {
 	}
 	if o.GiveUp <= 0 {
 		o.GiveUp = 10 * time.Second
+	}
+	if o.Room == nil {
+		dir := o.Dir
+		o.Room = func() error { return store.Room(dir) }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -170,11 +175,10 @@ func (s *Spool) Start() {
 
 // Put queues m and returns at once. done, which may be nil, is called once,
 // when m is on stable storage, or with the reason why it is not: ErrFull,
-// ErrClosed, ErrInvalid, ErrDuplicate, ErrStalled, ErrUnsure or what the disk
-// said. After an error of the disk the message is not in the spool; what may
-// have reached the disk of it is taken back by the next commit. ErrUnsure alone
-// leaves open what a crash before that would bring back, so that m must not go
-// another way. m and its PDU must not change after Put. An id is put once: that
+// ErrClosed, ErrInvalid, ErrDuplicate, ErrStalled, ErrFailing, ErrUnsure or what
+// the disk said. The message is not in the spool then; what may have reached the
+// disk of it is taken back by the next commit. After ErrUnsure alone a crash
+// before that would bring it back, so that m must not go another way. m and its PDU must not change after Put. An id is put once: that
 // of a finished message is not noticed.
 //
 // done runs on the committer, on the goroutine that looks after what waits, or,
@@ -312,9 +316,10 @@ func portion(items []item) int {
 	return len(items)
 }
 
-// repairDue tells that an earlier commit's leftovers can be tried again.
+// repairDue tells that what an earlier commit failed to write, or has left, can be
+// tried again.
 func (s *Spool) repairDue() bool {
-	return len(s.doubtful) > 0 && !s.o.Now().Before(s.retryAt)
+	return (len(s.doubtful) > 0 || s.failing) && !s.o.Now().Before(s.retryAt)
 }
 
 // sleep waits for the queue or the next timer.

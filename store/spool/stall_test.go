@@ -184,6 +184,7 @@ func TestStall(t *testing.T) {
 				if r := <-claim; how == "succeeds" && r.Err != nil {
 					t.Errorf("the claim that waited = %v", r.Err)
 				}
+				time.Sleep(2 * retryAfter)
 				put(t, s, message(s, time.Now()))
 				if how == "succeeds" {
 					r := get(t, s, begun.ID)
