@@ -54,7 +54,7 @@ const (
 // space in a value log was never reclaimed under churn. Nothing is compressed
 // and nothing is cached: the hot path does not read Badger at all.
 func Open(dir string, o Options) (*badger.DB, error) {
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("store %s: create directory: %w", dir, err)
 	}
 	db, err := badger.Open(badgerOptions(dir, o))
@@ -97,9 +97,9 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithCompactL0OnClose(true)
 }
 
-// makeDir creates dir and syncs its parent, so that a directory whose first
+// MakeDir creates dir and syncs its parent, so that a directory whose first
 // commit was acknowledged is still there after a power loss.
-func makeDir(dir string) error {
+func MakeDir(dir string) error {
 	if st, err := os.Stat(dir); err == nil {
 		if !st.IsDir() {
 			return fmt.Errorf("%s is not a directory", dir)
