@@ -18,6 +18,7 @@ import (
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
+	"shunt/gateway/heap"
 	"shunt/gateway/listen"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
@@ -338,6 +339,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	serve(func() error { g.watch(serving); return nil })
+	serve(func() error { heap.Follow(serving); return nil })
 	g.log.Info("serving", "node", g.cfg.Node.ID, "version", g.version, "listen", g.addrs(), "divert", g.mode.get().String(), "resumed", resumed)
 
 	<-serving.Done()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shunt/gateway/heap"
 	"shunt/gateway/msg"
 	"shunt/smpp/pdu"
 	"shunt/store/spool"
@@ -78,6 +80,9 @@ func spoolRole(dir string, count int, churning bool) error {
 		return err
 	}
 	r.s.Start()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go heap.Follow(ctx) // as the gateway does
 	var result any
 	if churning {
 		result, err = r.churn()
