@@ -146,8 +146,7 @@ func (in *injector) strace(ctx context.Context, f fault, effect string) error {
 	case <-ctx.Done():
 	case <-tracer.Done: // the gateway ended
 	}
-	_ = tracer.Cmd.Process.Signal(syscall.SIGTERM) // it lets go of the gateway and ends by that signal
-	<-tracer.Done
+	release(tracer)
 	n, err := injected(out)
 	in.mu.Lock()
 	in.syncs[f.Kind] += n
@@ -156,6 +155,22 @@ func (in *injector) strace(ctx context.Context, f fault, effect string) error {
 		return errors.New("no call was met")
 	}
 	return err
+}
+
+// lettingGo is how long a tracer has to let go of the gateway.
+const lettingGo = 2 * time.Second
+
+// release ends a tracer: by SIGTERM it lets go of the gateway. One whose gateway
+// was killed while it attached may wait for a thread for ever, and the dead
+// process with it; the kernel lets go for it.
+func release(tracer *stage.Process) {
+	_ = tracer.Cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-tracer.Done:
+	case <-time.After(lettingGo):
+		tracer.Kill()
+		<-tracer.Done
+	}
 }
 
 // injected counts the calls that a tracer tampered with.
