@@ -114,7 +114,7 @@ func (c *cast) cpu() time.Duration { return (&gateway{cmd: c.gateway.Cmd}).cpu()
 func (c *cast) answer() error {
 	p, err := c.yard.Run("handset", nil, c.b.sim, "handset", "--api", "http://"+c.api,
 		"--pushes", c.conf.APNs.Control, "--pushes", c.conf.FCM.Control, "--devices", c.path(stage.DevicesFile),
-		"--ready-file", c.path("handset.json"), "--concurrency", "256")
+		"--ready-file", c.path("handset.json"), "--concurrency", "256", "--read", "0")
 	if err != nil {
 		return err
 	}
