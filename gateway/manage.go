@@ -305,7 +305,7 @@ func (g *Gateway) replace(b *upstream.Bind, p pdu.PDU, r *spool.Record) {
 		return
 	}
 	m, reason, err := g.replaced(old, &req)
-	if err != nil {
+	if err != nil || reason != msg.NoReason && r.Hold == msg.HoldSchedule { // nothing sends an SMS before its hour
 		answer(pdu.RREPLACEFAIL)
 		return
 	}
