@@ -60,6 +60,7 @@ type Gateway struct {
 	letters     letters
 	resubmits   resubmit.Table
 	lookups     chan struct{} // those that are under way; see maxLookups
+	replacing   replacing
 	upstreamIDs upstream.IDFormat
 
 	mode     *modeFile

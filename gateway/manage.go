@@ -212,7 +212,7 @@ func (g *Gateway) cancelAll(b *upstream.Bind, p pdu.PDU, c *pdu.Cancel) bool {
 // cancelOne cancels a message, if it has that service_type; an empty one means
 // any.
 func (g *Gateway) cancelOne(id msg.ID, service string) bool {
-	return (service == "" || g.ofService(id, service)) && g.takeBack(id, msg.ReasonESME)
+	return (service == "" || g.ofService(id, service)) && g.takeBack(id)
 }
 
 // ofService tells whether a message has that service_type.
@@ -222,70 +222,12 @@ func (g *Gateway) ofService(id msg.ID, service string) bool {
 	return err == nil && sm.DecodeMessage(m.PDU) == nil && string(sm.ServiceType) == service
 }
 
-// takeBack cancels a message, and tells whether nobody had it yet. It waits for
-// the disk.
-func (g *Gateway) takeBack(id msg.ID, why msg.Reason) bool {
+// takeBack cancels a message for its ESME, and tells whether nobody has it. It
+// waits for the disk.
+func (g *Gateway) takeBack(id msg.ID) bool {
 	done := make(chan error, 1)
-	g.spool.Post(spool.Event{ID: id, Kind: msg.EvCancel, Reason: why}, func(r spool.Result) { done <- r.Err })
+	g.spool.Post(spool.Event{ID: id, Kind: msg.EvCancel, Reason: msg.ReasonESME}, func(r spool.Result) { done <- r.Err })
 	return <-done == nil
-}
-
-// divertReplacing takes a message with replace_if_present_flag: it goes the way
-// of any other, but for the messages that it replaces, those of the same
-// account, source, destination and service_type that nobody has yet (SMPP v3.4
-// §5.2.18). They are cancelled, and have their receipts. If there are none, the
-// SMSC may have what is to be replaced, and gets it.
-func (g *Gateway) divertReplacing(s *submission, p pdu.PDU) bool {
-	b := s.bind
-	var ids []msg.ID
-	for _, r := range g.spool.ByNumber(s.to, msg.ID{}, 0) {
-		if r.Account == b.Account && r.From == sender(s.m.Source) && r.State != msg.Claimed {
-			ids = append(ids, r.ID)
-		}
-	}
-	if len(ids) == 0 {
-		g.forward(b, p, msg.ReasonReplace)
-		return false
-	}
-	b.Hold()
-	select {
-	case g.lookups <- struct{}{}:
-	default:
-		b.Answer(pdu.AppendHeader(nil, p.ID().Response(), pdu.RTHROTTLED, p.Seq()))
-		return true
-	}
-	p = bytes.Clone(p)
-	go func() { // it reads the disk
-		defer func() { <-g.lookups }()
-		g.replaceThem(s, p, ids)
-	}()
-	return true
-}
-
-// replaceThem replaces those of the messages that fit; s is held, and p is ours.
-func (g *Gateway) replaceThem(s *submission, p pdu.PDU, ids []msg.ID) {
-	var m pdu.SM
-	_ = m.DecodeMessage(p) // it did before
-	replaced := 0
-	for _, id := range ids {
-		if g.ofService(id, string(m.ServiceType)) && g.takeBack(id, msg.ReasonReplaced) {
-			replaced++
-		}
-	}
-	if replaced == 0 {
-		g.forward(s.bind, p, msg.ReasonReplace)
-		s.bind.Pass(p)
-		return
-	}
-	m.ReplaceIfPresent = 0 // it has
-	s.m = &m
-	v := g.judge(s)
-	if !v.Divert {
-		g.forward(s.bind, p, v.Reason)
-		s.bind.Pass(p)
-		return
-	}
-	g.spoolHeld(s.bind, p.ID().Response(), p.Seq(), g.message(s, &v, p), nil)
 }
 
 // replace answers a replace_sm: the message has a new text, unless the app or
@@ -305,7 +247,7 @@ func (g *Gateway) replace(b *upstream.Bind, p pdu.PDU, r *spool.Record) {
 		return
 	}
 	m, reason, err := g.replaced(old, &req)
-	if err != nil {
+	if err != nil || reason != msg.NoReason && r.Hold == msg.HoldSchedule { // nothing sends an SMS before its hour
 		answer(pdu.RREPLACEFAIL)
 		return
 	}

@@ -41,7 +41,8 @@ type center struct {
 	mu       sync.Mutex
 	sessions map[*smpp.Session]string // their system_ids
 	took     []took
-	multi    pdu.Status // of submit_multi_resp
+	multi    pdu.Status                                  // of submit_multi_resp
+	judge    func(systemID string, p pdu.PDU) pdu.Status // of submit_sm_resp; nil: ESME_ROK
 }
 
 type took struct {
@@ -97,6 +98,26 @@ func (c *center) hangUp(systemID string) {
 	}
 }
 
+// judging sets the judge.
+func (c *center) judging(judge func(systemID string, p pdu.PDU) pdu.Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.judge = judge
+}
+
+// send sends a request to all binds of that system_id.
+func (c *center) send(systemID string, p pdu.PDU) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s, id := range c.sessions {
+		if id == systemID {
+			if err := s.Call(bytes.Clone(p), func(pdu.PDU, error) {}); err != nil && s.Err() == nil {
+				c.t.Errorf("Call() = %v", err)
+			}
+		}
+	}
+}
+
 // of are the messages that came on binds of that system_id.
 func (c *center) of(systemID string) []pdu.PDU {
 	c.mu.Lock()
@@ -129,8 +150,15 @@ func (h *centerSession) HandleRequest(p pdu.PDU) {
 	case id == pdu.SubmitSM:
 		h.c.mu.Lock()
 		h.c.took = append(h.c.took, took{h.systemID, bytes.Clone(p)})
-		n := len(h.c.took)
+		n, status := len(h.c.took), pdu.ROK
+		if h.c.judge != nil {
+			status = h.c.judge(h.systemID, p)
+		}
 		h.c.mu.Unlock()
+		if status != pdu.ROK {
+			_ = h.s.Send(pdu.AppendHeader(nil, pdu.SubmitSMResp, status, p.Seq()))
+			return
+		}
 		_ = h.s.Send(pdu.AppendMessageResp(nil, pdu.SubmitSMResp, pdu.ROK, p.Seq(), fmt.Sprintf("smsc-%d", n)))
 	case id == pdu.SubmitMulti:
 		h.c.mu.Lock()
@@ -344,6 +372,29 @@ func (n *node) run() *node {
 		n.until("the own bind is up", n.g.own.Ready)
 	}
 	return n
+}
+
+// halt stops it in an orderly way.
+func (n *node) halt() {
+	n.t.Helper()
+	n.stop()
+	select {
+	case err := <-n.done:
+		n.done <- err // for the clean-up
+	case <-time.After(2 * patience):
+		n.t.Fatal("the node does not stop")
+	}
+}
+
+// again is the next process on the same configuration and disk.
+func (n *node) again() *node {
+	n.t.Helper()
+	next := &node{t: n.t, smsc: n.smsc, done: make(chan error, 1)}
+	var err error
+	if next.g, err = New(n.g.cfg, slog.New(slog.DiscardHandler), "test"); err != nil {
+		n.t.Fatalf("New() = %v", err)
+	}
+	return next.run()
 }
 
 func (n *node) addr() string { return n.g.addrs()[0] }

@@ -66,6 +66,9 @@ func (b *Bind) Count(r msg.Reason) { b.Reasons[r&63].Add(1) }
 // dropped: an unbind waits for it.
 func (b *Bind) Hold() { b.pending.add(1) }
 
+// Holds tells whether something that Divert took is not answered yet.
+func (b *Bind) Holds() bool { return b.pending.n.Load() > 0 }
+
 // Answer responds to what Divert took. It does not block.
 func (b *Bind) Answer(resp pdu.PDU) {
 	_ = b.down.Respond(resp) // a lost session has lost its answer: the message stays accepted
