@@ -18,7 +18,9 @@ const (
 	standard = 100 // per cent, Go's own
 	least    = 20
 	every    = time.Second
+	release  = 15 // in how many of those memory is given back at most once
 	liveHeap = "/gc/heap/live:bytes"
+	freeHeap = "/memory/classes/heap/free:bytes" // free, and not given back to the system
 )
 
 // Percent is the garbage that may pile up beside a live heap of that size, as
@@ -30,20 +32,24 @@ func Percent(live uint64) int {
 	return max(int(standard*slack/live), least)
 }
 
-// Follow keeps the collector's target at Percent until ctx is done. An operator
-// who sets GOGC or GOMEMLIMIT is left alone.
+// Follow keeps the collector's target at Percent until ctx is done, and gives
+// back to the system what a peak has left: Go keeps it as long as nothing makes
+// it collect. An operator who sets GOGC or GOMEMLIMIT is left alone.
 func Follow(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	sample := []metrics.Sample{{Name: liveHeap}}
+	sample := []metrics.Sample{{Name: liveHeap}, {Name: freeHeap}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for set := standard; ; {
+	for set, n := standard, 1; ; n++ {
 		metrics.Read(sample)
 		if p := Percent(sample[0].Value.Uint64()); p != set {
 			debug.SetGCPercent(p)
 			set = p
+		}
+		if n%release == 0 && sample[1].Value.Uint64() > slack {
+			debug.FreeOSMemory()
 		}
 		select {
 		case <-tick.C:
