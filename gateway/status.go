@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"shunt/gateway/dispatch"
@@ -27,11 +28,31 @@ func (v *verdicts) add(b *upstream.Bind) {
 type endedBinds struct {
 	mu       sync.Mutex
 	accounts map[string]*verdicts
+	late     []*upstream.Bind // what they submitted last is still on its way to the disk
 }
 
 func (e *endedBinds) add(b *upstream.Bind) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if b.Holds() {
+		e.late = append(e.late, b)
+		return
+	}
+	e.sum(b)
+}
+
+// settle sums up those whose last verdict is there; mu is held.
+func (e *endedBinds) settle() {
+	e.late = slices.DeleteFunc(e.late, func(b *upstream.Bind) bool {
+		done := !b.Holds()
+		if done {
+			e.sum(b)
+		}
+		return done
+	})
+}
+
+func (e *endedBinds) sum(b *upstream.Bind) {
 	if e.accounts == nil {
 		e.accounts = make(map[string]*verdicts)
 	}
@@ -47,11 +68,13 @@ func (e *endedBinds) add(b *upstream.Bind) {
 func (g *Gateway) verdicts() map[string]verdicts {
 	all := make(map[string]verdicts)
 	g.ended.mu.Lock()
+	g.ended.settle()
 	for id, v := range g.ended.accounts {
 		all[id] = *v
 	}
+	binds := slices.Clone(g.ended.late)
 	g.ended.mu.Unlock()
-	for _, b := range g.hub.Binds() {
+	for _, b := range append(binds, g.hub.Binds()...) {
 		v := all[b.Account.SystemID]
 		v.add(b)
 		all[b.Account.SystemID] = v
@@ -177,7 +200,7 @@ func (g *Gateway) counters() noc.Counters {
 			c.SubmitsIn += n
 		}
 	}
-	c.Forwarded = c.SubmitsIn - c.Diverted
+	c.Forwarded = c.SubmitsIn - c.Diverted - sum[msg.ReasonResubmit]
 	for _, o := range push.Outcomes() {
 		if n := d.Pushes[o].Load(); n > 0 {
 			c.Pushes[o.String()] = n

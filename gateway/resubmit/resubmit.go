@@ -7,6 +7,7 @@ package resubmit
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,7 @@ type Submit struct {
 	outcome outcome
 	waiting []func(wireID string, ok bool) // resubmits that came before its outcome
 	lost    time.Time                      // when its session was; zero: it is up, or this is in no doubt
+	has     func(end uint64) bool          // of a lost session: see Lost
 }
 
 type outcome uint8
@@ -75,7 +77,8 @@ type Log struct {
 // is safe for concurrent use.
 type Table struct {
 	mu    sync.Mutex
-	lost  map[Key]*Submit
+	lost  map[Key][]*Submit // oldest first: those of the same octets are messages of their own
+	doubt int               // how many are in lost
 	swept time.Time
 	some  atomic.Bool // lost is not empty
 }
@@ -86,7 +89,7 @@ func (t *Table) Begin(l *Log, k Key, wireID string, now time.Time) *Submit {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l.lost {
-		t.doubt(s, now)
+		t.add(s, now)
 		return s
 	}
 	old := 0
@@ -112,9 +115,8 @@ func (t *Table) settle(s *Submit, o outcome, end uint64) {
 	s.outcome, s.end = o, end
 	waiting := s.waiting
 	s.waiting = nil
-	if o == failed && t.lost[s.key] == s {
-		delete(t.lost, s.key)
-		t.some.Store(len(t.lost) > 0)
+	if o == failed || end != 0 && s.has != nil && s.has(end) { // not stored; answered just before its session ended
+		t.remove(s)
 	}
 	t.mu.Unlock()
 	for _, f := range waiting {
@@ -130,7 +132,8 @@ func (t *Table) Lost(l *Log, has func(end uint64) bool, now time.Time) {
 	l.lost = true
 	for _, s := range l.submits {
 		if s.outcome != failed && now.Sub(s.at) <= Within && (s.end == 0 || !has(s.end)) {
-			t.doubt(s, now)
+			s.has = has
+			t.add(s, now)
 		}
 	}
 	l.submits = nil
@@ -140,20 +143,40 @@ func (t *Table) Lost(l *Log, has func(end uint64) bool, now time.Time) {
 func (t *Table) Restore(k Key, wireID string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doubt(&Submit{key: k, wireID: wireID, at: now, outcome: accepted}, now)
+	t.add(&Submit{key: k, wireID: wireID, at: now, outcome: accepted}, now)
 }
 
-func (t *Table) doubt(s *Submit, now time.Time) {
+// add puts s in doubt; mu is held.
+func (t *Table) add(s *Submit, now time.Time) {
 	t.sweep(now)
 	if t.lost == nil {
-		t.lost = make(map[Key]*Submit)
+		t.lost = make(map[Key][]*Submit)
 	}
-	if len(t.lost) >= maxLost {
+	if t.doubt >= maxLost {
 		return
 	}
 	s.lost = now
-	t.lost[s.key] = s
+	t.lost[s.key] = append(t.lost[s.key], s)
+	t.doubt++
 	t.some.Store(true)
+}
+
+// remove takes s out of doubt, if it is there; mu is held.
+func (t *Table) remove(s *Submit) {
+	t.keep(s.key, func(o *Submit) bool { return o != s })
+}
+
+// keep leaves only those of a key for which ok says so; mu is held.
+func (t *Table) keep(k Key, ok func(*Submit) bool) {
+	all := t.lost[k]
+	left := slices.DeleteFunc(all, func(s *Submit) bool { return !ok(s) })
+	t.doubt -= len(all) - len(left)
+	if len(left) == 0 {
+		delete(t.lost, k)
+	} else {
+		t.lost[k] = left
+	}
+	t.some.Store(t.doubt > 0)
 }
 
 // sweep drops what is over; mu is held.
@@ -162,12 +185,9 @@ func (t *Table) sweep(now time.Time) {
 		return
 	}
 	t.swept = now
-	for k, s := range t.lost {
-		if now.Sub(s.lost) > Within {
-			delete(t.lost, k)
-		}
+	for k := range t.lost {
+		t.keep(k, func(s *Submit) bool { return now.Sub(s.lost) <= Within })
 	}
-	t.some.Store(len(t.lost) > 0)
 }
 
 // Any tells whether anything is in doubt: most of the time nothing is.
@@ -179,13 +199,13 @@ func (t *Table) Any() bool { return t.some.Load() }
 func (t *Table) Take(k Key, now time.Time, found func(wireID string, ok bool)) bool {
 	t.mu.Lock()
 	t.sweep(now)
-	s := t.lost[k]
-	if s == nil || now.Sub(s.lost) > Within {
+	t.keep(k, func(s *Submit) bool { return now.Sub(s.lost) <= Within })
+	if len(t.lost[k]) == 0 {
 		t.mu.Unlock()
 		return false
 	}
-	delete(t.lost, k)
-	t.some.Store(len(t.lost) > 0)
+	s := t.lost[k][0]
+	t.remove(s)
 	if s.outcome == pending {
 		s.waiting = append(s.waiting, found)
 		t.mu.Unlock()

@@ -127,11 +127,57 @@ func TestBounds(t *testing.T) {
 		t.Errorf("a log keeps %d, want at most %d", len(l.submits), maxAnswers)
 	}
 	table.Lost(&l, func(uint64) bool { return false }, noon)
-	if len(table.lost) != maxAnswers {
-		t.Errorf("%d are in doubt, want %d", len(table.lost), maxAnswers)
+	if len(table.lost) != maxAnswers || table.doubt != maxAnswers {
+		t.Errorf("%d are in doubt, counted %d, want %d", len(table.lost), table.doubt, maxAnswers)
 	}
 	table.Restore(Key{1, 2, 3}, "id", noon.Add(Within+2*time.Second))
-	if len(table.lost) != 1 {
-		t.Errorf("%d are in doubt later, want 1", len(table.lost))
+	if len(table.lost) != 1 || table.doubt != 1 {
+		t.Errorf("%d are in doubt later, counted %d, want 1", len(table.lost), table.doubt)
+	}
+	full := Table{doubt: maxLost}
+	full.Restore(Key{1}, "id", noon)
+	if len(full.lost) != 0 {
+		t.Error("a full table took one more")
+	}
+}
+
+// Submits of the same octets are messages of their own: each has its answer,
+// the oldest first, and what was not stored gives none.
+func TestTwins(t *testing.T) {
+	k := KeyOf(bank, submit(1, "hello"))
+	var table Table
+	var l Log
+	var all []*Submit
+	for _, id := range []string{"first", "second", "third", "fourth"} {
+		all = append(all, table.Begin(&l, k, id, noon))
+	}
+	table.Accepted(all[0], 10)
+	table.Accepted(all[1], 20)
+	table.Lost(&l, func(end uint64) bool { return end <= 10 }, noon) // the first one's answer is through
+	table.Failed(all[2])
+	table.Accepted(all[3], 0)
+	for _, want := range []string{"second", "fourth", ""} {
+		if got := take(&table, k, noon); got != want {
+			t.Errorf("resubmit got %q, want %q", got, want)
+		}
+	}
+	if table.Any() || table.doubt != 0 {
+		t.Errorf("%d are in doubt after all", table.doubt)
+	}
+}
+
+// An answer that is noted only after its session has ended was through
+// nevertheless.
+func TestAnsweredAtTheEnd(t *testing.T) {
+	k := KeyOf(bank, submit(1, "hello"))
+	for through, want := range map[bool]string{true: "", false: "first"} {
+		var table Table
+		var l Log
+		s := table.Begin(&l, k, "first", noon)
+		table.Lost(&l, func(uint64) bool { return through }, noon)
+		table.Accepted(s, 10)
+		if got := take(&table, k, noon); got != want {
+			t.Errorf("answer through: %t: resubmit got %q, want %q", through, got, want)
+		}
 	}
 }
