@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"shunt/gateway/config"
@@ -277,9 +279,13 @@ func (g *Gateway) resubmitted(b *upstream.Bind, p pdu.PDU) bool {
 // answer may have been under way when the run before this one was killed.
 const doubtAfterCrash = 5 * time.Second
 
-// restoreDoubts puts in doubt what the run before this one accepted last: it
-// may have been killed before its answers were through.
+// restoreDoubts puts in doubt what the run before this one accepted last, unless
+// that stopped in an orderly way: it may have been killed before its answers
+// were through.
 func (g *Gateway) restoreDoubts(now time.Time) error {
+	if os.Remove(g.stoppedFile()) == nil {
+		return nil
+	}
 	last, ok := g.spool.Newest()
 	if !ok || now.Sub(last) > resubmit.Within {
 		return nil
@@ -290,6 +296,16 @@ func (g *Gateway) restoreDoubts(now time.Time) error {
 		}
 		g.resubmits.Restore(resubmit.KeyOf(m.Account, m.PDU), m.WireID, now)
 	})
+}
+
+// stoppedFile is there after an orderly stop, until the next start.
+func (g *Gateway) stoppedFile() string { return filepath.Join(g.cfg.Node.DataDir, "stopped") }
+
+// stopped notes that every bind was unbound, after its answers.
+func (g *Gateway) stopped() {
+	if err := os.WriteFile(g.stoppedFile(), nil, 0o600); err != nil {
+		g.log.Warn("orderly stop cannot be noted: a submit that comes again after the next start may be taken for one of before", "error", err)
+	}
 }
 
 // lost is told of a bind whose ESME is gone without an unbind.

@@ -349,6 +349,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	servers.Wait()
 	stopLegs()
 	g.waitLegs(&legsDone)
+	g.stopped()
 	if err := context.Cause(serving); !errors.Is(err, context.Canceled) {
 		return err
 	}

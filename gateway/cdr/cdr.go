@@ -87,7 +87,6 @@ type Writer struct {
 	lines chan forwarded // of forwarded messages
 	last  uint64         // the last number in the files
 	sums  map[string]Sums
-	fault bool // the last attempt failed, and that was said
 
 	Written, Dropped atomic.Uint64 // lines; forwarded messages that had no place
 	Failing          atomic.Bool

@@ -109,8 +109,16 @@ func run(o options) error {
 	for _, p := range []struct {
 		name string
 		run  func(*results) error
-	}{{"relay", b.relay}, {"kannel", b.kannel}, {"latency", b.latency}, {"idle", b.idle},
-		{"accept", b.accept}, {"life", b.life}, {"mixed", b.mixed}, {"pending", b.pending}, {"churn", b.churn},
+	}{
+		{"relay", b.relay},
+		{"kannel", b.kannel},
+		{"latency", b.latency},
+		{"idle", b.idle},
+		{"accept", b.accept},
+		{"life", b.life},
+		{"mixed", b.mixed},
+		{"pending", b.pending},
+		{"churn", b.churn},
 	} {
 		if !slices.Contains(strings.Split(o.parts, ","), p.name) {
 			continue
