@@ -19,9 +19,8 @@ type rawESME struct {
 	conn *net.TCPConn
 }
 
-// bindRaw binds. With a small buffer the ESME's system takes little of what
-// the ESME does not read.
-func bindRaw(t testing.TB, addr, systemID string, small bool) *rawESME {
+// bindRaw binds.
+func bindRaw(t testing.TB, addr, systemID string) *rawESME {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -29,11 +28,6 @@ func bindRaw(t testing.TB, addr, systemID string, small bool) *rawESME {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	e := &rawESME{t, conn.(*net.TCPConn)}
-	if small {
-		if err := e.conn.SetReadBuffer(2048); err != nil {
-			t.Fatal(err)
-		}
-	}
 	b := pdu.Bind{SystemID: systemID, Password: "pw", InterfaceVersion: pdu.Version34}
 	e.write(b.Append(nil, pdu.BindTransceiver, 1))
 	if p := e.read(); p.Status() != pdu.ROK {
@@ -130,7 +124,7 @@ func (n *node) recent() (ids []string) {
 func (n *node) unanswered(systemID string, p pdu.PDU, lose func(*rawESME)) string {
 	n.t.Helper()
 	before := len(n.recent())
-	e := bindRaw(n.t, n.addr(), systemID, false)
+	e := bindRaw(n.t, n.addr(), systemID)
 	release := n.hold()
 	in := n.g.hub.Binds()
 	e.submit(p, 7)
@@ -152,7 +146,7 @@ func TestResubmit(t *testing.T) {
 			t.Run(what+", "+how, func(t *testing.T) {
 				a := newAppNode(t, nil)
 				lost := a.unanswered("parcels", p, lose)
-				e := bindRaw(t, a.addr(), "parcels", false)
+				e := bindRaw(t, a.addr(), "parcels")
 				e.submit(p, 1234)
 				if id := e.answer(); id != lost {
 					t.Errorf("again: message_id %q, want %q", id, lost)
@@ -201,7 +195,7 @@ func TestResubmitOfAnother(t *testing.T) {
 func TestTwinsResubmitted(t *testing.T) {
 	a := newAppNode(t, nil)
 	p := saying("Your parcel is here.", nil)
-	e := bindRaw(t, a.addr(), "parcels", false)
+	e := bindRaw(t, a.addr(), "parcels")
 	release := a.hold()
 	in := a.g.hub.Binds()[0]
 	e.submit(p, 7)
@@ -213,7 +207,7 @@ func TestTwinsResubmitted(t *testing.T) {
 	release()
 	a.until("both are stored", func() bool { return len(a.recent()) == 2 })
 	lost := a.recent()
-	e = bindRaw(t, a.addr(), "parcels", false)
+	e = bindRaw(t, a.addr(), "parcels")
 	var again []string
 	for seq := range uint32(2) {
 		e.submit(p, 10+seq)
@@ -232,14 +226,14 @@ func TestTwinsResubmitted(t *testing.T) {
 func TestResubmitDuringCommit(t *testing.T) {
 	a := newAppNode(t, nil)
 	p := saying("Your parcel is here.", nil)
-	e := bindRaw(t, a.addr(), "parcels", false)
+	e := bindRaw(t, a.addr(), "parcels")
 	release := a.hold()
 	in := a.g.hub.Binds()[0]
 	e.submit(p, 7)
 	a.until("it is read", in.Holds)
 	e.cut()
 	a.alone()
-	e = bindRaw(t, a.addr(), "parcels", false)
+	e = bindRaw(t, a.addr(), "parcels")
 	in = a.g.hub.Binds()[0]
 	e.submit(p, 8)
 	a.until("it is read again", in.Holds)
@@ -274,7 +268,7 @@ func TestNoResubmit(t *testing.T) {
 		}},
 		{"nothing", func(*rawESME) {}},
 	} {
-		e := bindRaw(t, a.addr(), "parcels", false)
+		e := bindRaw(t, a.addr(), "parcels")
 		e.submit(p, 7)
 		id := e.answer()
 		if seen[id] {
@@ -285,35 +279,6 @@ func TestNoResubmit(t *testing.T) {
 		if c.what != "nothing" {
 			a.alone()
 		}
-	}
-}
-
-// TestAnswerInTheBuffer: an answer that was sent, and that the ESME's system
-// never took, is in doubt; those before it, which it took, are not.
-func TestAnswerInTheBuffer(t *testing.T) {
-	a := newAppNode(t, nil)
-	early, late := saying("early", nil), saying("late", nil)
-	e := bindRaw(t, a.addr(), "parcels", true)
-	e.submit(early, 1)
-	first := e.answer()
-	for seq := range uint32(4000) { // more answers than the two systems' buffers take
-		e.write(pdu.AppendHeader(nil, pdu.EnquireLink, pdu.ROK, 100+seq))
-	}
-	e.submit(late, 2)
-	a.until("it is stored", func() bool { return len(a.recent()) == 2 })
-	in := a.g.hub.Binds()[0]
-	a.until("it is answered", func() bool { return !in.Holds() })
-	lost := a.recent()[1]
-	e.cut()
-	a.alone()
-	e = bindRaw(t, a.addr(), "parcels", false)
-	e.submit(late, 3)
-	if id := e.answer(); id != lost {
-		t.Errorf("the late one again: message_id %q, want %q", id, lost)
-	}
-	e.submit(early, 4)
-	if id := e.answer(); id == first || id == lost || !ours(id) {
-		t.Errorf("the early one again: message_id %q, want a new message", id)
 	}
 }
 

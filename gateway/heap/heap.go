@@ -19,6 +19,7 @@ const (
 	least    = 20
 	every    = time.Second
 	release  = 15 // in how many of those memory is given back at most once
+	cycles   = "/gc/cycles/total:gc-cycles"
 	liveHeap = "/gc/heap/live:bytes"
 	freeHeap = "/memory/classes/heap/free:bytes" // free, and not given back to the system
 )
@@ -39,7 +40,8 @@ func Follow(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	sample := []metrics.Sample{{Name: liveHeap}, {Name: freeHeap}}
+	sample := []metrics.Sample{{Name: liveHeap}, {Name: freeHeap}, {Name: cycles}}
+	last := uint64(0)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for set, n := standard, 1; ; n++ {
@@ -48,8 +50,13 @@ func Follow(ctx context.Context) {
 			debug.SetGCPercent(p)
 			set = p
 		}
-		if n%release == 0 && sample[1].Value.Uint64() > slack {
-			debug.FreeOSMemory()
+		if n%release == 0 {
+			live, free, ran := sample[0].Value.Uint64(), sample[1].Value.Uint64(), sample[2].Value.Uint64()
+			if free > slack || live > slack && ran == last {
+				debug.FreeOSMemory()
+				ran++
+			}
+			last = ran
 		}
 		select {
 		case <-tick.C:
