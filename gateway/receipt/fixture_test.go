@@ -172,8 +172,9 @@ type scripted struct {
 }
 
 type delivery struct {
-	id   string
-	done func(pdu.PDU, error)
+	id    string
+	class byte // esm_class
+	done  func(pdu.PDU, error)
 }
 
 func (b *scripted) InterfaceVersion() byte { return b.version }
@@ -189,7 +190,7 @@ func (b *scripted) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error {
 	if b.err != nil {
 		return b.err
 	}
-	b.sent = append(b.sent, delivery{r.ID, done})
+	b.sent = append(b.sent, delivery{r.ID, m.ESMClass, done})
 	return nil
 }
 
