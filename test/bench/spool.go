@@ -66,16 +66,23 @@ func (b *bench) inSpool(result any, count int, more ...string) error {
 	return json.Unmarshal(out, result)
 }
 
+// passing is how long a message that only passes through may take, and is kept.
+const passing = 15 * time.Second
+
 // atOnce is how many messages are under way in the spool.
 const atOnce = 2000
 
 func spoolRole(dir string, count int, churning bool) error {
 	r := &spoolRun{count: count, dir: dir, ended: make(chan struct{})}
 	var err error
-	r.s, err = spool.Open(spool.Options{
-		Dir: dir, Max: count + atOnce, Retention: time.Minute, Observe: r.observe,
+	o := spool.Options{
+		Dir: dir, Max: count + atOnce, Observe: r.observe,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	}
+	if churning { // what is over goes within a minute, so that a run sees it go
+		o.Retention, o.ReceiptGrace = passing, time.Second
+	}
+	r.s, err = spool.Open(o)
 	if err != nil {
 		return err
 	}
@@ -171,11 +178,11 @@ func (r *spoolRun) follow(id msg.ID, kinds []msg.Event, done func(error)) {
 }
 
 // message is one of 152 octets to a number of its own.
-func (r *spoolRun) message(i int, claimBy time.Time) *spool.Message {
+func (r *spoolRun) message(i int, claimBy time.Time, validity time.Duration) *spool.Message {
 	return &spool.Message{
 		ID: r.s.NewID(), Account: msg.Account{SystemID: "bank"}, To: msg.Number(firstRegistered + i), App: "chat", From: "Shop",
 		PDU: message(uint64(firstRegistered + i)), Version: pdu.Version34, RegisteredDelivery: 1,
-		ReceivedAt: time.Now(), ClaimBy: claimBy, ExpiresAt: claimBy.Add(time.Hour), Lease: 10 * time.Second,
+		ReceivedAt: time.Now(), ClaimBy: claimBy, ExpiresAt: claimBy.Add(validity), Lease: 10 * time.Second,
 	}
 }
 
@@ -184,7 +191,7 @@ func (r *spoolRun) message(i int, claimBy time.Time) *spool.Message {
 func (r *spoolRun) pending() (*pending, error) {
 	begin := time.Now().Add(2 * time.Minute)
 	err := r.feed(func(i int) *spool.Message {
-		return r.message(i, begin.Add(time.Minute*time.Duration(i)/time.Duration(r.count)))
+		return r.message(i, begin.Add(time.Minute*time.Duration(i)/time.Duration(r.count)), time.Hour)
 	}, func(int) {}, msg.EvPushBegin, msg.EvPushAccepted)
 	if err != nil {
 		return nil, err
@@ -207,7 +214,7 @@ func (r *spoolRun) churn() (*churn, error) {
 	c := &churn{Messages: r.count}
 	begun := time.Now()
 	var diskErr error
-	err := r.feed(func(i int) *spool.Message { return r.message(i, time.Now().Add(time.Minute)) }, func(i int) {
+	err := r.feed(func(i int) *spool.Message { return r.message(i, time.Now().Add(passing), passing) }, func(i int) {
 		if (i+1)%(r.count/10) == 0 {
 			mb, err := diskOf(r.dir)
 			c.Disk, diskErr = append(c.Disk, mb), errors.Join(diskErr, err)
