@@ -268,25 +268,6 @@ func (g *Gateway) resubmitted(b *upstream.Bind, p pdu.PDU) bool {
 	return false
 }
 
-// doubtAfterCrash is how long before the last thing that the spool knows an
-// answer may have been under way when the run before this one was killed.
-const doubtAfterCrash = 5 * time.Second
-
-// restoreDoubts puts in doubt what the run before this one accepted last: it
-// may have been killed before its answers were through.
-func (g *Gateway) restoreDoubts(now time.Time) error {
-	last, ok := g.spool.Newest()
-	if !ok || now.Sub(last) > resubmit.Within {
-		return nil
-	}
-	return g.spool.PutSince(last.Add(-doubtAfterCrash), func(m *spool.Message) {
-		if r, err := g.spool.Get(m.ID); err != nil || r.State == msg.Cancelled {
-			return
-		}
-		g.resubmits.Restore(resubmit.KeyOf(m.Account, m.PDU), m.WireID, now)
-	})
-}
-
 // lost is told of a bind whose ESME is gone without an unbind.
 func (g *Gateway) lost(b *upstream.Bind) {
 	g.resubmits.Lost(&b.State.(*session).submits, b.Received, time.Now())

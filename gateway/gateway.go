@@ -320,6 +320,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	servers.Wait()
 	stopLegs()
 	g.waitLegs(&legsDone)
+	g.noteAnswered(time.Now())
 	if err := context.Cause(serving); !errors.Is(err, context.Canceled) {
 		return err
 	}

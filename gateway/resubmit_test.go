@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"shunt/gateway/msg"
 	"shunt/gateway/resubmit"
+	"shunt/gateway/upstream"
 	"shunt/smpp/pdu"
 	"shunt/store/spool"
 )
@@ -103,7 +106,23 @@ func (n *node) hold() (release func()) {
 		<-done
 	})
 	<-held
-	return func() { close(done) }
+	release = sync.OnceFunc(func() { close(done) })
+	n.t.Cleanup(release)
+	return release
+}
+
+// only waits for the one bind that is up: an ESME has its answer a little
+// before the gateway knows it by its name.
+func (n *node) only() (b *upstream.Bind) {
+	n.t.Helper()
+	n.until("one ESME is bound", func() bool {
+		all := n.g.hub.Binds()
+		if len(all) == 1 {
+			b = all[0]
+		}
+		return len(all) == 1
+	})
+	return b
 }
 
 // alone waits until no ESME is bound, so that the gateway knows of the loss.
@@ -131,10 +150,10 @@ func (n *node) unanswered(systemID string, p pdu.PDU, lose func(*rawESME)) strin
 	n.t.Helper()
 	before := len(n.recent())
 	e := bindRaw(n.t, n.addr(), systemID, false)
+	in := n.only()
 	release := n.hold()
-	in := n.g.hub.Binds()
 	e.submit(p, 7)
-	n.until("it is read", func() bool { return in[len(in)-1].Holds() })
+	n.until("it is read", in.Holds)
 	lose(e)
 	n.alone()
 	release()
@@ -203,7 +222,7 @@ func TestTwinsResubmitted(t *testing.T) {
 	p := saying("Your parcel is here.", nil)
 	e := bindRaw(t, a.addr(), "parcels", false)
 	release := a.hold()
-	in := a.g.hub.Binds()[0]
+	in := a.only()
 	e.submit(p, 7)
 	e.submit(p, 8)
 	e.submit(submitTo(stranger, nil), 9)
@@ -234,13 +253,13 @@ func TestResubmitDuringCommit(t *testing.T) {
 	p := saying("Your parcel is here.", nil)
 	e := bindRaw(t, a.addr(), "parcels", false)
 	release := a.hold()
-	in := a.g.hub.Binds()[0]
+	in := a.only()
 	e.submit(p, 7)
 	a.until("it is read", in.Holds)
 	e.cut()
 	a.alone()
 	e = bindRaw(t, a.addr(), "parcels", false)
-	in = a.g.hub.Binds()[0]
+	in = a.only()
 	e.submit(p, 8)
 	a.until("it is read again", in.Holds)
 	release()
@@ -296,12 +315,14 @@ func TestAnswerInTheBuffer(t *testing.T) {
 	e := bindRaw(t, a.addr(), "parcels", true)
 	e.submit(early, 1)
 	first := e.answer()
-	for seq := range uint32(4000) { // more answers than the two systems' buffers take
-		e.write(pdu.AppendHeader(nil, pdu.EnquireLink, pdu.ROK, 100+seq))
+	var burst []byte
+	for seq := range uint32(1000) { // more answers than the ESME's system takes
+		burst = pdu.AppendHeader(burst, pdu.EnquireLink, pdu.ROK, 100+seq)
 	}
-	e.submit(late, 2)
+	late.SetSeq(2)
+	e.write(append(burst, late...))
 	a.until("it is stored", func() bool { return len(a.recent()) == 2 })
-	in := a.g.hub.Binds()[0]
+	in := a.only()
 	a.until("it is answered", func() bool { return !in.Holds() })
 	lost := a.recent()[1]
 	e.cut()
@@ -340,7 +361,33 @@ func TestResubmitAfterARestart(t *testing.T) {
 	p := saying("Your parcel is here.", nil)
 	first := bind(t, a.addr(), "parcels", 0x34).submit(bytes.Clone(p))
 	b := a.next()
-	if id := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p)); id == first || !ours(id) {
-		t.Errorf("the same text after an orderly stop: message_id %q, want a new message", id)
+	second := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p))
+	if second == first || !ours(second) {
+		t.Errorf("the same text after an orderly stop: message_id %q, want a new message", second)
+	}
+	b.halt()
+	if err := os.Remove(b.g.answeredFile()); err != nil { // as after a kill
+		t.Fatal(err)
+	}
+	c := &appNode{node: b.again(), provider: b.provider, bearer: b.bearer}
+	e := bind(t, c.addr(), "parcels", 0x34)
+	for _, want := range []string{first, second} {
+		if id := e.submit(bytes.Clone(p)); id != want {
+			t.Errorf("the same text after a kill: message_id %q, want %q", id, want)
+		}
+	}
+	if id := e.submit(bytes.Clone(p)); id == first || id == second || !ours(id) {
+		t.Errorf("and once more: message_id %q, want a new message", id)
+	}
+}
+
+// TestDoubtsOutliveAStop: what is in doubt at an orderly stop is so afterwards.
+func TestDoubtsOutliveAStop(t *testing.T) {
+	a := newAppNode(t, nil)
+	p := saying("Your parcel is here.", nil)
+	lost := a.unanswered("parcels", p, (*rawESME).cut)
+	b := a.next()
+	if id := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p)); id != lost {
+		t.Errorf("message_id %q, want %q", id, lost)
 	}
 }
