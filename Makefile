@@ -34,9 +34,9 @@ test: lint unit system ## everything that a change must pass
 # CI=true that is a failure.
 .PHONY: system
 system:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop; \
-	elif [ "$${CI:-}" = true ]; then echo "not run: interop (needs root and apt for npm, Kannel and tshark)"; exit 1; \
-	else echo "not run: interop (needs root and apt for npm, Kannel and tshark)"; fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop torture-short; \
+	else echo "not run: interop and torture-short (need root and apt for npm, Kannel, tshark, strace and a file system of their own)"; \
+	  [ "$${CI:-}" != true ]; fi
 
 .PHONY: unit
 unit: ## the Go tests, the demo and kill -9 under load among them
@@ -46,6 +46,23 @@ unit: ## the Go tests, the demo and kill -9 under load among them
 interop: ## npm's smpp and Kannel around the gateway, tshark on the wire (installs them)
 	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./smpp/pdu
+
+# Whatever the flags, its seed is printed; -seed N replays the faults.
+.PHONY: torture
+torture: build/torture strace ## minutes of kill -9, cut connections, a full disk, a failing fsync; every message accounted for
+	@build/torture $(TORTUREFLAGS)
+
+.PHONY: torture-short
+torture-short: build/torture strace
+	@build/torture -seed 60 -duration 25s -gap 1600ms -drain 90s
+
+build/torture: build/shunt build/shuntsim $(SOURCES)
+	$(GO) build -o $@ ./test/torture
+
+.PHONY: strace
+strace:
+	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -q && apt-get install -qy --no-install-recommends strace; }
 
 .PHONY: race
 race: ## the Go tests under the race detector (needs a C compiler)

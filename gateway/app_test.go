@@ -220,9 +220,6 @@ func (e *esme) send(p pdu.PDU) *pendingAnswer {
 	return a
 }
 
-// answered tells whether the answer is there.
-func (a *pendingAnswer) answered() bool { return len(a.got) > 0 }
-
 func (a *pendingAnswer) id() string {
 	a.e.t.Helper()
 	select {

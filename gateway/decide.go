@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"shunt/gateway/config"
@@ -139,7 +141,11 @@ type submission struct {
 func (g *Gateway) judge(s *submission) route.Verdict {
 	v := g.policy.Decide(g.mode.get(), accountOf(s.bind), s.m, s.to, s.entry, s.at)
 	if v.Divert {
-		if r := g.closed(g.registry.AppName(s.entry.App())); r != msg.NoReason {
+		claim := v.ClaimBy.Sub(s.at)
+		if !v.Due.IsZero() {
+			claim = v.ClaimBy.Sub(v.Due)
+		}
+		if r := g.closed(g.registry.AppName(s.entry.App()), claim); r != msg.NoReason {
 			v.Divert, v.Reason = false, r
 		}
 	}
@@ -172,7 +178,7 @@ func (g *Gateway) wireID(b *upstream.Bind, id msg.ID) string {
 type need struct {
 	name    string
 	ofApp   bool // it is asked of a registered number's app
-	missing func(g *Gateway, app string) msg.Reason
+	missing func(g *Gateway, app string, claim time.Duration) msg.Reason
 	value   func(g *Gateway, app string) string // for Explain
 }
 
@@ -184,20 +190,20 @@ var needs = [...]need{
 	{"app-lane", true, (*Gateway).noLane, (*Gateway).laneValue},
 }
 
-func (g *Gateway) noDisk(string) msg.Reason {
+func (g *Gateway) noDisk(string, time.Duration) msg.Reason {
 	return reasonIf(g.diskLow.Load(), msg.ReasonSpoolFull)
 }
 
-func (g *Gateway) noSpool(string) msg.Reason {
+func (g *Gateway) noSpool(string, time.Duration) msg.Reason {
 	return reasonIf(g.spool.Stalled(), msg.ReasonSpoolStalled)
 }
 
-func (g *Gateway) noOwnBind(string) msg.Reason {
+func (g *Gateway) noOwnBind(string, time.Duration) msg.Reason {
 	return reasonIf(g.own == nil || !g.own.Ready(), msg.ReasonFallbackUnbound)
 }
 
-func (g *Gateway) noLane(app string) msg.Reason {
-	return reasonIf(!g.dispatcher.Available(app), msg.ReasonAppDown)
+func (g *Gateway) noLane(app string, claim time.Duration) msg.Reason {
+	return reasonIf(!g.dispatcher.Available(app, claim), msg.ReasonAppDown)
 }
 
 func reasonIf(yes bool, r msg.Reason) msg.Reason {
@@ -207,10 +213,11 @@ func reasonIf(yes bool, r msg.Reason) msg.Reason {
 	return msg.NoReason
 }
 
-// closed tells why nothing can be diverted to an app at the moment.
-func (g *Gateway) closed(app string) msg.Reason {
+// closed tells why nothing that has so long to be claimed can be diverted to an
+// app at the moment.
+func (g *Gateway) closed(app string, claim time.Duration) msg.Reason {
 	for i := range needs {
-		if r := needs[i].missing(g, app); r != msg.NoReason {
+		if r := needs[i].missing(g, app, claim); r != msg.NoReason {
 			return r
 		}
 	}
@@ -268,6 +275,43 @@ func (g *Gateway) resubmitted(b *upstream.Bind, p pdu.PDU) bool {
 	return false
 }
 
+// doubtAfterCrash is how long before the last thing that the spool knows an
+// answer may have been under way when the run before this one was killed.
+const doubtAfterCrash = 5 * time.Second
+
+// restoreDoubts puts in doubt what the run before this one accepted last, unless
+// that stopped in an orderly way: it may have been killed before its answers
+// were through.
+func (g *Gateway) restoreDoubts(now time.Time) error {
+	if os.Remove(g.stoppedFile()) == nil && syncDir(g.cfg.Node.DataDir) == nil { // gone before this run can be killed
+		return nil
+	}
+	last, ok := g.spool.Newest()
+	if !ok || now.Sub(last) > resubmit.Within {
+		return nil
+	}
+	return g.spool.PutSince(last.Add(-doubtAfterCrash), func(m *spool.Message) {
+		if r, err := g.spool.Get(m.ID); err != nil || r.State == msg.Cancelled {
+			return
+		}
+		g.resubmits.Restore(resubmit.KeyOf(m.Account, m.PDU), m.WireID, now)
+	})
+}
+
+// stoppedFile is there after an orderly stop, until the next start.
+func (g *Gateway) stoppedFile() string { return filepath.Join(g.cfg.Node.DataDir, "stopped") }
+
+// stopped notes that every bind had its answers, unless one was lost with some
+// in doubt: the next start doubts them too.
+func (g *Gateway) stopped() {
+	if g.resubmits.InDoubt(time.Now()) {
+		return
+	}
+	if err := os.WriteFile(g.stoppedFile(), nil, 0o600); err != nil {
+		g.log.Warn("orderly stop cannot be noted: a submit that comes again after the next start may be taken for one of before", "error", err)
+	}
+}
+
 // lost is told of a bind whose ESME is gone without an unbind.
 func (g *Gateway) lost(b *upstream.Bind) {
 	g.resubmits.Lost(&b.State.(*session).submits, b.Received, time.Now())
@@ -282,8 +326,8 @@ func (g *Gateway) counted(b *upstream.Bind, p pdu.PDU, err error) {
 		return
 	case errors.Is(err, spool.ErrFull):
 		g.forward(b, p, msg.ReasonSpoolFull)
-	case errors.Is(err, spool.ErrUnsure): // neither diverted nor forwarded
-		b.Count(msg.ReasonSpoolStalled)
+	case errors.Is(err, spool.ErrUnsure): // neither diverted nor forwarded: its ESME will submit it again
+		b.Count(msg.ReasonSpoolFailed)
 	case errors.Is(err, spool.ErrStalled):
 		g.forward(b, p, msg.ReasonSpoolStalled)
 	default:

@@ -87,7 +87,7 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 	if e.Registered() {
 		x.e.App = g.registry.AppName(e.App())
 	}
-	x.needs(x.e.App)
+	x.needs(x.e.App, v.Plan)
 
 	switch {
 	case !x.decided:
@@ -100,12 +100,16 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 }
 
 // needs asks what has to be up.
-func (x *explanation) needs(app string) {
+func (x *explanation) needs(app string, plan *route.Plan) {
+	var claim time.Duration
+	if plan != nil {
+		claim = plan.ClaimWithin
+	}
 	for i := range needs {
 		if n := &needs[i]; n.ofApp && app == "" {
 			x.skip(n.name, "not registered")
 		} else {
-			x.ask(n.name, n.missing(x.g, app), n.value(x.g, app))
+			x.ask(n.name, n.missing(x.g, app, claim), n.value(x.g, app))
 		}
 	}
 }

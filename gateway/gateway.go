@@ -18,6 +18,7 @@ import (
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
+	"shunt/gateway/heap"
 	"shunt/gateway/listen"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
@@ -76,7 +77,9 @@ const (
 )
 
 // New opens stores, push legs and listeners, so that whatever is missing, in
-// use or refused shows as one error. On an error everything is closed again.
+// use or refused shows as one error. On an error everything is closed again. One
+// that wraps store.ErrNoRoom says that the stores must not be opened: see
+// Transit.
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
 	g := &Gateway{cfg: cfg, log: log, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
 	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
@@ -88,6 +91,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 			g.close()
 		}
 	}()
+	if err = checkRoom(cfg.Node.DataDir); err != nil {
+		return nil, err
+	}
 	if g.mode, err = openMode(filepath.Join(cfg.Node.DataDir, "divert"), cfg.Intercept.Divert); err != nil {
 		return nil, err
 	}
@@ -128,7 +134,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err != nil {
 		return nil, err
 	}
-	if err = g.makeProxy(); err != nil {
+	if err = g.makeProxy(g.makeHub(), g); err != nil {
 		return nil, err
 	}
 	return g, g.listen()
@@ -186,14 +192,8 @@ func (g *Gateway) makeOwn() error {
 // windowFull are the answers that smpp.window_full names; ESME_ROK is none.
 var windowFull = [...]pdu.Status{config.WindowWait: pdu.ROK, config.WindowThrottle: pdu.RTHROTTLED, config.WindowQueue: pdu.RMSGQFUL}
 
-func (g *Gateway) makeProxy() error {
-	up, _ := g.cfg.SMSC(g.cfg.Intercept.Upstream)
-	engine, err := g.smppConfig(up)
-	if err != nil {
-		return err
-	}
-	engine.Inactivity = g.cfg.SMPP.Inactivity
-	g.hub = &upstream.Hub{
+func (g *Gateway) makeHub() *upstream.Hub {
+	return &upstream.Hub{
 		Receivable: g.receipts.Receivable,
 		Attach: func(b *upstream.Bind) {
 			b.State, b.WindowFull = &session{account: g.accountNamed(b.Account.SystemID)}, windowFull[g.cfg.SMPP.WindowFull]
@@ -201,9 +201,19 @@ func (g *Gateway) makeProxy() error {
 		},
 		Detached: g.ended.add, Lost: g.lost,
 	}
+}
+
+func (g *Gateway) makeProxy(hub *upstream.Hub, decider upstream.Decider) error {
+	up, _ := g.cfg.SMSC(g.cfg.Intercept.Upstream)
+	engine, err := g.smppConfig(up)
+	if err != nil {
+		return err
+	}
+	engine.Inactivity = g.cfg.SMPP.Inactivity
+	g.hub = hub
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
-		Decider: g, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
+		Decider: decider, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
 		Local: func(systemID string) netip.Addr { return g.cfg.Account(systemID).LocalAddr },
 	}
 	if g.proxy.Account, err = accountsOf(g.cfg); err != nil {
@@ -225,26 +235,11 @@ func (g *Gateway) listen() error {
 		return err
 	}
 	defer sockets.Close()
-	open := func(o listen.Options, t *config.ServerTLS) (net.Listener, error) {
-		var err error
-		if o.TLS, err = t.Config(); err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		l, err := sockets.Listen(o)
-		if err != nil {
-			return nil, err
-		}
-		return l, nil
-	}
-	for _, l := range g.cfg.Listen {
-		ln, err := open(listen.Options{Addr: l.Addr, ProxyFrom: l.ProxyFrom, ReusePort: l.ReusePort}, l.TLS)
-		if err != nil {
-			return fmt.Errorf("listen.addr %s: %w", l.Addr, err)
-		}
-		g.listeners = append(g.listeners, ln)
+	if err := g.listenOn(sockets); err != nil {
+		return err
 	}
 	if g.cfg.API.Listen != "" {
-		if g.apiListener, err = open(listen.Options{Addr: g.cfg.API.Listen}, g.cfg.API.TLS); err != nil {
+		if g.apiListener, err = listenTLS(sockets, listen.Options{Addr: g.cfg.API.Listen}, g.cfg.API.TLS); err != nil {
 			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, err)
 		}
 	}
@@ -257,6 +252,39 @@ func (g *Gateway) listen() error {
 		}
 	}
 	return nil
+}
+
+// listenSMPP opens the listeners for ESMEs alone.
+func (g *Gateway) listenSMPP() error {
+	sockets, err := listen.Inherited()
+	if err != nil {
+		return err
+	}
+	defer sockets.Close()
+	return g.listenOn(sockets)
+}
+
+func (g *Gateway) listenOn(sockets *listen.Sockets) error {
+	for _, l := range g.cfg.Listen {
+		ln, err := listenTLS(sockets, listen.Options{Addr: l.Addr, ProxyFrom: l.ProxyFrom, ReusePort: l.ReusePort}, l.TLS)
+		if err != nil {
+			return fmt.Errorf("listen.addr %s: %w", l.Addr, err)
+		}
+		g.listeners = append(g.listeners, ln)
+	}
+	return nil
+}
+
+func listenTLS(sockets *listen.Sockets, o listen.Options, t *config.ServerTLS) (net.Listener, error) {
+	var err error
+	if o.TLS, err = t.Config(); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	l, err := sockets.Listen(o)
+	if err != nil {
+		return nil, err // and no listener that is not nil
+	}
+	return l, nil
 }
 
 // Run serves until ctx is done or a part of it fails, then stops in order:
@@ -312,6 +340,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	serve(func() error { g.watch(serving); return nil })
+	serve(func() error { heap.Follow(serving); return nil })
 	g.log.Info("serving", "node", g.cfg.Node.ID, "version", g.version, "listen", g.addrs(), "divert", g.mode.get().String(), "resumed", resumed)
 
 	<-serving.Done()
@@ -320,7 +349,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	servers.Wait()
 	stopLegs()
 	g.waitLegs(&legsDone)
-	g.noteAnswered(time.Now())
+	g.stopped()
 	if err := context.Cause(serving); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -83,7 +83,7 @@ func (r receiving) InterfaceVersion() byte { return r.Version }
 const (
 	diskLowShare = 0.10
 	diskOKShare  = 0.12
-	diskEvery    = 5 * time.Second
+	diskEvery    = time.Second
 )
 
 // watch looks at the disk until ctx is done.

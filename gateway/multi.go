@@ -143,12 +143,13 @@ func (t *multi) put() {
 // finish answers for all destinations. What neither the SMSC nor the spool
 // took is among the unsuccess_smes; if that is all, the SMSC gets it all.
 func (t *multi) finish() {
-	failed := 0
+	failed, unsure := 0, false
 	for i, err := range t.errs {
 		if err == nil {
 			continue
 		}
 		failed++
+		unsure = unsure || errors.Is(err, spool.ErrUnsure)
 		status := pdu.RSYSERR
 		if errors.Is(err, spool.ErrFull) {
 			status = pdu.RMSGQFUL
@@ -156,6 +157,10 @@ func (t *multi) finish() {
 		t.refused = pdu.UnsuccessSME{Address: t.dest[i], Status: status}.Append(t.refused)
 	}
 	if failed == len(t.apps) && len(t.rest) == 0 {
+		if unsure { // some may be on disk yet: the SMSC must not have them too
+			t.bind.Answer(pdu.AppendHeader(nil, pdu.SubmitMultiResp, pdu.RSYSERR, t.seq))
+			return
+		}
 		go t.bind.Pass(t.all)
 		return
 	}

@@ -105,19 +105,6 @@ func (c *center) judging(judge func(systemID string, p pdu.PDU) pdu.Status) {
 	c.judge = judge
 }
 
-// send sends a request to all binds of that system_id.
-func (c *center) send(systemID string, p pdu.PDU) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s, id := range c.sessions {
-		if id == systemID {
-			if err := s.Call(bytes.Clone(p), func(pdu.PDU, error) {}); err != nil && s.Err() == nil {
-				c.t.Errorf("Call() = %v", err)
-			}
-		}
-	}
-}
-
 // of are the messages that came on binds of that system_id.
 func (c *center) of(systemID string) []pdu.PDU {
 	c.mu.Lock()

@@ -366,7 +366,7 @@ func TestResubmitAfterARestart(t *testing.T) {
 		t.Errorf("the same text after an orderly stop: message_id %q, want a new message", second)
 	}
 	b.halt()
-	if err := os.Remove(b.g.answeredFile()); err != nil { // as after a kill
+	if err := os.Remove(b.g.stoppedFile()); err != nil { // as after a kill
 		t.Fatal(err)
 	}
 	c := &appNode{node: b.again(), provider: b.provider, bearer: b.bearer}

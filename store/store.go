@@ -54,10 +54,16 @@ const (
 // space in a value log was never reclaimed under churn. Nothing is compressed
 // and nothing is cached: the hot path does not read Badger at all.
 func Open(dir string, o Options) (*badger.DB, error) {
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("store %s: create directory: %w", dir, err)
 	}
 	db, err := badger.Open(badgerOptions(dir, o))
+	for range halfMadeFiles {
+		if err == nil || !halfMade(err) {
+			break
+		}
+		db, err = badger.Open(badgerOptions(dir, o))
+	}
 	if err == nil {
 		return db, nil
 	}
@@ -91,9 +97,9 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithCompactL0OnClose(true)
 }
 
-// makeDir creates dir and syncs its parent, so that a directory whose first
+// MakeDir creates dir and syncs its parent, so that a directory whose first
 // commit was acknowledged is still there after a power loss.
-func makeDir(dir string) error {
+func MakeDir(dir string) error {
 	if st, err := os.Stat(dir); err == nil {
 		if !st.IsDir() {
 			return fmt.Errorf("%s is not a directory", dir)
@@ -116,6 +122,15 @@ func makeDir(dir string) error {
 func inUse(err error) bool {
 	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
 }
+
+// halfMadeFiles is how many files a crash can leave half made: a memtable's log
+// and a value log.
+const halfMadeFiles = 2
+
+// halfMade recognises a file that was created and still empty when the process
+// was killed. Badger completes it, takes it for a new one where it wants an old
+// one, and refuses to open; it does not the next time.
+func halfMade(err error) bool { return strings.Contains(err.Error(), "Create a new file") }
 
 // holder names the process that holds dir, from the file that Badger leaves
 // there; it is "" when that cannot be read.
@@ -140,6 +155,33 @@ func FreeShare(dir string) (free float64, err error) {
 		return 0, fmt.Errorf("store %s: statfs: volume reports no blocks", dir)
 	}
 	return float64(st.Bavail) / float64(total), nil
+}
+
+// ErrNoRoom says that a volume is so full that a store on it must not be written
+// or opened: Badger maps its files, and a page that has no place ends the
+// process.
+var ErrNoRoom = errors.New("volume is almost full")
+
+// A volume has room while a share of it is free, or on a large one so many
+// octets: what a memtable and a compaction may need at once.
+const (
+	roomShare = 0.05
+	roomMost  = 512 << 20
+)
+
+// Room tells why the volume under dir has no room for a store to be written: an
+// error that wraps ErrNoRoom. It costs one system call.
+func Room(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("store %s: statfs: %w", dir, err)
+	}
+	free := float64(st.Bavail) * float64(st.Bsize)
+	need := min(roomShare*float64(st.Blocks-st.Bfree+st.Bavail)*float64(st.Bsize), roomMost)
+	if free < need {
+		return fmt.Errorf("store %s: %w: %.0f MB free, want %.0f", dir, ErrNoRoom, free/1e6, need/1e6)
+	}
+	return nil
 }
 
 var (

@@ -87,6 +87,24 @@ func TestOpenCreatesForTheOwnerAlone(t *testing.T) {
 	}
 }
 
+// A process that is killed just after it has created a log leaves it empty.
+func TestOpenAfterAKillWhileFilesWereMade(t *testing.T) {
+	dir := t.TempDir()
+	db := mustOpen(t, dir, Options{Sync: true})
+	set(t, db, "k", "v")
+	mustClose(t, db)
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db = mustOpen(t, dir, Options{Sync: true})
+	defer mustClose(t, db)
+	if got := get(t, db, "k"); got != "v" {
+		t.Errorf("value = %q, want v", got)
+	}
+}
+
 func TestOpenOptions(t *testing.T) {
 	for _, c := range []struct {
 		o       Options

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,15 +13,24 @@ import (
 
 	"shunt/gateway"
 	"shunt/gateway/config"
+	"shunt/store"
 )
 
-// startGateway is the starter of the real gateway.
+// startGateway is the starter of the real gateway. While the disk is too full for
+// it, everything passes as if it were not there.
 func startGateway(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	g, err := gateway.New(cfg, log, buildVersion())
-	if err != nil {
-		return err
+	for {
+		g, err := gateway.New(cfg, log, buildVersion())
+		switch {
+		case err == nil:
+			return g.Run(ctx)
+		case !errors.Is(err, store.ErrNoRoom):
+			return err
+		}
+		if err := gateway.Transit(ctx, cfg, log); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	return g.Run(ctx)
 }
 
 func (a *app) runCommand() *cobra.Command {

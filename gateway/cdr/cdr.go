@@ -86,8 +86,8 @@ type Writer struct {
 	wake  chan struct{}
 	lines chan forwarded // of forwarded messages
 	last  uint64         // the last number in the files
+	taken uint64         // the last that the spool was told to forget
 	sums  map[string]Sums
-	fault bool // the last attempt failed, and that was said
 
 	Written, Dropped atomic.Uint64 // lines; forwarded messages that had no place
 	Failing          atomic.Bool
@@ -183,6 +183,12 @@ func (w *Writer) note(err error) {
 // ends writes the lines of what has ended, and lets the spool forget it.
 func (w *Writer) ends(now time.Time) error {
 	for {
+		if w.taken < w.last { // also of what a run before this one has written
+			if err := w.o.Source.OutcomesTaken(w.last); err != nil {
+				return err
+			}
+			w.taken = w.last
+		}
 		list, err := w.o.Source.Outcomes(w.last, batch)
 		if err != nil || len(list) == 0 {
 			return err
@@ -202,9 +208,6 @@ func (w *Writer) ends(now time.Time) error {
 		}
 		w.last = list[len(list)-1].Seq
 		w.Written.Add(uint64(len(list)))
-		if err := w.o.Source.OutcomesTaken(w.last); err != nil {
-			return err
-		}
 	}
 }
 

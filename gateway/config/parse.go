@@ -449,23 +449,6 @@ func acceptedWithin(v *value) (time.Duration, error) {
 	return d, err
 }
 
-// offOnly is for a key that this version accepts only where it asks for
-// nothing.
-func offOnly(s *section, key string, parse parser[bool], off string) {
-	before := len(s.faults)
-	e := s.take(key)
-	if e == nil {
-		return
-	}
-	var on bool
-	switch read(s, e, parse, &on); {
-	case on:
-		s.fault(e.value.at, key, "%s, want %s", notAvailable, off)
-	case len(s.faults) == before:
-		s.warn(e.at, key, noEffect)
-	}
-}
-
 // idle warns of what has no use in a sound file.
 func (l *loader) idle(file *section, c *Config, smscs []*section) {
 	if Fatal(l.faults) {

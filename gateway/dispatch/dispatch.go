@@ -96,11 +96,12 @@ func New(o Options) *Dispatcher {
 	return d
 }
 
-// Available tells whether messages for that app can be pushed at all: it has a
-// lane that is neither full nor broken, and there is a bind to fall back on.
-func (d *Dispatcher) Available(app string) bool {
+// Available tells whether messages for that app can be pushed soon enough to be
+// claimed within that time: it has a lane that is neither full nor broken, and
+// there is a bind to fall back on.
+func (d *Dispatcher) Available(app string, claim time.Duration) bool {
 	a := d.apps[app]
-	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now())
+	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now(), claim)
 }
 
 // Queued are the messages that wait for a push, and for a fallback.
@@ -182,7 +183,7 @@ func (d *Dispatcher) Resume(r spool.Record) {
 		// push harmless.
 		d.push(r)
 	case r.SMSBegun: // written or not, nobody can say: its outcome is unknown
-		d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart}, nil)
+		d.post(spool.Event{ID: r.ID, Kind: msg.EvSMSLost, Reason: msg.ReasonRestart})
 	case r.State == msg.SMSUnknown:
 		d.unknown(r)
 	case r.Resubmits > 0:

@@ -136,10 +136,16 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 				d.Counters.ReceiptsUnknown.Add(1)
 				h.answer(pdu.ROK)
 			}
-			if id, ok := d.unknowns.take(pairOf(h.receipt.Recipient, h.receipt.Sender)); ok {
+			p := pairOf(h.receipt.Recipient, h.receipt.Sender)
+			if id, ok := d.unknowns.take(p); ok {
 				take = func(h heldReceipt) {
 					d.Counters.ReceiptsByAddress.Add(1)
-					d.postReceipt(id, h.receipt, h.answer)
+					d.postReceipt(id, h.receipt, func(st pdu.Status) {
+						if st != pdu.ROK { // not durable: it comes again, and must fit again
+							d.unknowns.set(p, id, true)
+						}
+						h.answer(st)
+					})
 				}
 			} else if now.Sub(h.at) < holdTime {
 				continue

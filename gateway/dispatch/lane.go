@@ -20,10 +20,15 @@ const (
 	sandboxWorkers = 16                     // at most: hardly a device is there
 	routers        = 4                      // of an app; each looks up one message's devices at a time
 
-	// maxWait bounds the queue of a lane. What would wait longer for its push is
-	// better off as an SMS at once: the shortest claim times, those of one-time
-	// codes, are 6 to 8 s, and the person needs the rest of them.
-	maxWait = 3 * time.Second
+	// A message may wait for its push for two thirds of its claim time: the person
+	// needs the rest of it. What would wait longer is better off as an SMS at once.
+	waitShare, waitOf = 2, 3
+
+	// maxWait is that wait of the built-in plan: beyond it a lane is said to be
+	// full.
+	maxWait = 30 * time.Second * waitShare / waitOf
+	// pushTime is what must be left of a claim time for a push to make sense.
+	pushTime = time.Second
 )
 
 // app is a configured app: what is to be given to its lanes, and the lanes.
@@ -59,13 +64,14 @@ func (a *app) add(r spool.Record) {
 	a.jobs.add(r)
 }
 
-// ready tells whether a push could be tried soon with one provider at least.
+// ready tells whether a push could be tried with one provider at least, soon
+// enough for a claim within that time.
 // The sandbox does not count. The decision asks for every message to a
 // registered number, from many goroutines: ready takes no lock.
-func (a *app) ready(now time.Time) bool {
+func (a *app) ready(now time.Time, claim time.Duration) bool {
 	coming := a.waiting.Load() // all of it may be for one lane
 	for _, l := range a.lanes {
-		if !l.env.sandbox && l.breaker.Ready(now) && !l.full(coming) {
+		if !l.env.sandbox && l.breaker.Ready(now) && !l.full(coming, claim*waitShare/waitOf) {
 			return true
 		}
 	}
@@ -113,10 +119,10 @@ type lane struct {
 }
 
 // full tells whether what waits, and what is coming, would take the lane longer
-// than maxWait. One for each worker always may wait.
-func (l *lane) full(coming int64) bool {
+// than wait. One for each worker always may wait.
+func (l *lane) full(coming int64, wait time.Duration) bool {
 	n := l.waiting.Load() + coming
-	return n > int64(l.workers) && n*l.took.Load() > int64(maxWait)*int64(l.workers)
+	return n > int64(l.workers) && n*l.took.Load() > int64(wait)*int64(l.workers)
 }
 
 // measure takes the time that a worker was busy with one message.
@@ -125,12 +131,13 @@ func (l *lane) measure(d time.Duration) {
 	l.took.Store(old + (int64(d)-old)/8)
 }
 
-// shut tells why nothing can go to the lane now: NoReason if it can.
-func (l *lane) shut(now time.Time) (r msg.Reason, detail string) {
+// shut tells why nothing that is to be claimed by then can go to the lane now:
+// NoReason if it can.
+func (l *lane) shut(now, claimBy time.Time) (r msg.Reason, detail string) {
 	switch {
 	case !l.breaker.Ready(now):
 		return msg.ReasonProviderBusy, breakerOpen
-	case l.full(0):
+	case l.full(0, claimBy.Sub(now)-pushTime):
 		return msg.ReasonLaneFull, l.env.platform.String()
 	}
 	return msg.NoReason, ""
@@ -139,7 +146,7 @@ func (l *lane) shut(now time.Time) (r msg.Reason, detail string) {
 func (l *lane) add(p part) {
 	l.waiting.Add(1)
 	l.parts.add(p)
-	if l.full(0) && l.said.CompareAndSwap(false, true) {
+	if l.full(0, maxWait) && l.said.CompareAndSwap(false, true) {
 		l.log.Warn("push lane is full, messages go as plain SMS until it has room",
 			"waiting", l.waiting.Load(), "push_takes", time.Duration(l.took.Load()).Round(time.Millisecond))
 	}

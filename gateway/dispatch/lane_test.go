@@ -13,7 +13,11 @@ import (
 	"shunt/gateway/msg"
 	"shunt/push"
 	"shunt/store/registry"
+	"shunt/store/spool"
 )
+
+// claimTime is that of the built-in plan.
+const claimTime = 30 * time.Second
 
 // TestBreakerOpens: a provider that takes nothing costs five pushes. After
 // that messages fall back at once, none is accepted for the app, and one probe
@@ -33,7 +37,7 @@ func TestBreakerOpens(t *testing.T) {
 		for range 5 {
 			b.wantState(b.put(b.message()), msg.Fallback)
 		}
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() with an open breaker")
 		}
 		id := b.put(b.message())
@@ -50,7 +54,7 @@ func TestBreakerOpens(t *testing.T) {
 		}
 		down.Store(false)
 		time.Sleep(2 * time.Second) // of the bubble's clock: beyond the first pause
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() for a probe")
 		}
 		b.wantState(b.put(b.message()), msg.Pushed)
@@ -75,7 +79,7 @@ func TestRestingToken(t *testing.T) {
 		if n := len(b.provider.pushes()); n != 1 {
 			t.Errorf("%d pushes to a resting token, want 1", n)
 		}
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("one token closed the lane")
 		}
 		time.Sleep(20 * time.Second)
@@ -86,18 +90,26 @@ func TestRestingToken(t *testing.T) {
 	})
 }
 
+// patient is a message that may wait for its push as long as one of the built-in
+// plan.
+func (b *box) patient() *spool.Message {
+	m := b.message()
+	m.ClaimBy = m.ReceivedAt.Add(maxWait + pushTime)
+	return m
+}
+
 // fill puts n messages, whose pushes do not end, and gives their ids.
 func (b *box) fill(n int) (ids []msg.ID) {
 	b.t.Helper()
 	for range n {
-		ids = append(ids, b.put(b.message()))
+		ids = append(ids, b.put(b.patient()))
 	}
 	synctest.Wait()
 	return ids
 }
 
-// TestLaneFull: with four workers and 100 ms a push, 120 messages that wait are
-// three seconds. More are not accepted for the app, and what was accepted falls
+// TestLaneFull: with four workers and 100 ms a push, 800 messages that wait are
+// twenty seconds. More are not accepted for the app, and what was accepted falls
 // back at once; all is well again when the queue is short.
 func TestLaneFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,14 +120,17 @@ func TestLaneFull(t *testing.T) {
 		b.provider.script = func(push.Notification, int) push.Result { return push.Result{Outcome: <-answer} }
 		const room = 4 * int(maxWait/defaultTook)
 		b.fill(4 + room)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Errorf("not Available() with %d messages in the queue", room)
 		}
 		b.fill(1)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Errorf("Available() with %d messages in the queue", room+1)
 		}
-		late := b.put(b.message())
+		if b.d.Available("chat", claimTime/2) || !b.d.Available("chat", 2*claimTime) {
+			t.Error("what has longer to be claimed may not wait longer")
+		}
+		late := b.put(b.patient())
 		b.wantState(late, msg.Fallback)
 		if reason, _ := b.reason(late, msg.EvPushDead); reason != msg.ReasonLaneFull {
 			t.Errorf("fell back for %s, want %s", reason, msg.ReasonLaneFull)
@@ -130,7 +145,7 @@ func TestLaneFull(t *testing.T) {
 			answer <- push.Accepted
 		}
 		synctest.Wait()
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() with an empty queue")
 		}
 		if s := log.String(); strings.Count(s, "push lane is full") != 1 || strings.Count(s, "push lane has room again") != 1 {
@@ -143,25 +158,25 @@ func TestLaneFull(t *testing.T) {
 func TestLaneMeasures(t *testing.T) {
 	l := &lane{workers: 100}
 	limit := func() (n int64) {
-		for n = 1; !l.full(n); n++ {
+		for n = 1; !l.full(n, maxWait); n++ {
 		}
 		return n - 1
 	}
 	l.took.Store(int64(defaultTook))
-	if n := limit(); n != 3000 {
-		t.Errorf("%d may wait at the start, want 3000", n)
+	if n := limit(); n != 20000 {
+		t.Errorf("%d may wait at the start, want 20000", n)
 	}
 	for range 100 {
 		l.measure(50 * time.Millisecond)
 	}
-	if n := limit(); n < 5900 || n > 6000 {
-		t.Errorf("%d may wait at 50 ms a push, want 6000", n)
+	if n := limit(); n < 39300 || n > 40000 {
+		t.Errorf("%d may wait at 50 ms a push, want 40000", n)
 	}
 	for range 100 {
 		l.measure(2 * time.Second)
 	}
-	if n := limit(); n < 150 || n > 153 {
-		t.Errorf("%d may wait at 2 s a push, want 150", n)
+	if n := limit(); n < 1000 || n > 1020 {
+		t.Errorf("%d may wait at 2 s a push, want 1000", n)
 	}
 	for range 100 {
 		l.measure(time.Minute)
@@ -172,7 +187,7 @@ func TestLaneMeasures(t *testing.T) {
 	for range 200 {
 		l.measure(0)
 	}
-	if l.full(1e9) {
+	if l.full(1e9, maxWait) {
 		t.Error("a lane that takes no time is full")
 	}
 }
@@ -192,10 +207,10 @@ func TestLanesAreSeparate(t *testing.T) {
 		}
 		b.device("test", func(p *registry.Put) { p.Sandbox = true })
 		stuck := b.fill(4 + 4*int(maxWait/defaultTook) + 1)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("a full sandbox closed the app")
 		}
-		id := b.put(b.message())
+		id := b.put(b.patient())
 		b.wantState(id, msg.Fallback)
 		if reason, _ := b.reason(id, msg.EvPushDead); reason != msg.ReasonLaneFull {
 			t.Errorf("fell back for %s, want %s", reason, msg.ReasonLaneFull)
@@ -277,8 +292,8 @@ func TestUnknownStaysUnknown(t *testing.T) {
 		for range 3 { // two attempts each, until the fifth opens it
 			b.wantState(b.put(b.message()), msg.Pushing)
 		}
-		if n := len(b.provider.pushes()); n != 5 || b.d.Available("chat") {
-			t.Errorf("%d pushes, available %t; want 5 and an open breaker", n, b.d.Available("chat"))
+		if n := len(b.provider.pushes()); n != 5 || b.d.Available("chat", claimTime) {
+			t.Errorf("%d pushes, available %t; want 5 and an open breaker", n, b.d.Available("chat", claimTime))
 		}
 		b.wantState(b.put(b.message()), msg.Fallback)
 	})
@@ -293,7 +308,7 @@ func TestBreakerOpenIsNoPush(t *testing.T) {
 			return push.Result{Outcome: push.Busy, Reason: "http-503", RetryAfter: time.Minute}
 		}
 		b.wantState(b.put(b.message()), msg.Fallback)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() although the provider asked for a minute")
 		}
 		id := b.put(b.message())
@@ -302,11 +317,11 @@ func TestBreakerOpenIsNoPush(t *testing.T) {
 			t.Errorf("%d pushes were begun, want none", n)
 		}
 		time.Sleep(59 * time.Second)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() before the minute was over")
 		}
 		time.Sleep(time.Second)
-		if !b.d.Available("chat") {
+		if !b.d.Available("chat", claimTime) {
 			t.Error("not Available() after the minute")
 		}
 	})
@@ -363,10 +378,10 @@ func TestAvailableIsCheap(t *testing.T) {
 	d := New(Options{Carrier: newCarrier(), Apps: []App{{ID: "chat", Senders: map[registry.Platform]push.Sender{
 		registry.APNs: &provider{}, registry.FCM: &provider{},
 	}}}})
-	if !d.Available("chat") {
+	if !d.Available("chat", claimTime) {
 		t.Fatal("not Available()")
 	}
-	if n := testing.AllocsPerRun(100, func() { d.Available("chat") }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { d.Available("chat", claimTime) }); n != 0 {
 		t.Errorf("Available() allocates %v times", n)
 	}
 }
@@ -378,7 +393,7 @@ func BenchmarkAvailable(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if !d.Available("chat") {
+			if !d.Available("chat", claimTime) {
 				b.Fatal("not Available()")
 			}
 		}

@@ -210,7 +210,7 @@ func TestRetryAfterOfProviders(t *testing.T) {
 			if n := p.apns.Stats().Requests + p.fcm.Stats().Requests; n != 1 {
 				t.Errorf("%d pushes, want 1: the provider asked for ten minutes", n)
 			}
-			if p.d.Available("chat") == c.lane {
+			if p.d.Available("chat", claimTime) == c.lane {
 				t.Errorf("Available() = %t", !c.lane)
 			}
 			s := p.d.Lanes()[0].Breaker

@@ -82,7 +82,7 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, r *spool.Record) {
 	now := d.o.Now()
 	for _, dev := range devices {
 		l := a.lane(&dev)
-		if reason, detail := l.shut(now); reason != msg.NoReason {
+		if reason, detail := l.shut(now, r.ClaimBy); reason != msg.NoReason {
 			j.verdict.Reason, j.verdict.Detail = reason, detail
 			continue
 		}

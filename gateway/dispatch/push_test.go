@@ -333,14 +333,14 @@ func TestStopWhileUnknown(t *testing.T) {
 func TestAvailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, nil)
-		if !b.d.Available("chat") || b.d.Available("rail") {
-			t.Errorf("Available(chat) = %t, Available(rail) = %t; want true, false", b.d.Available("chat"), b.d.Available("rail"))
+		if !b.d.Available("chat", claimTime) || b.d.Available("rail", claimTime) {
+			t.Errorf("Available(chat) = %t, Available(rail) = %t; want true, false", b.d.Available("chat", claimTime), b.d.Available("rail", claimTime))
 		}
 		b.carrier.setDown(true)
-		if b.d.Available("chat") {
+		if b.d.Available("chat", claimTime) {
 			t.Error("Available() without a bind to fall back on")
 		}
-		if d := New(Options{Apps: []App{{ID: "chat"}}}); d.Available("chat") {
+		if d := New(Options{Apps: []App{{ID: "chat"}}}); d.Available("chat", claimTime) {
 			t.Error("Available() without a carrier")
 		}
 	})

@@ -55,6 +55,9 @@ type Deliverer struct {
 	Sent, Repeated, Refused, Abandoned atomic.Uint64
 }
 
+// writeRest is how long the spool rests after it could not write.
+const writeRest = time.Second
+
 // New makes a Deliverer; Run starts it.
 func New(o Options) *Deliverer {
 	if o.Window == 0 {
@@ -275,10 +278,18 @@ func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 	d.post(q, reason, detail)
 }
 
+// post has the spool forget a receipt, and asks again until it has: nobody else
+// would, and the next start would send the receipt once more.
 func (d *Deliverer) post(q queued, reason msg.Reason, detail string) {
 	e := spool.Event{ID: q.id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}
 	if q.notice != 0 {
 		e.Kind, e.Notice = msg.EvNoticeDone, q.notice
 	}
-	d.o.Spool.Post(e, nil)
+	d.o.Spool.Post(e, func(res spool.Result) {
+		switch err := res.Err; {
+		case err == nil, errors.Is(err, spool.ErrRefused), errors.Is(err, spool.ErrNotFound), errors.Is(err, spool.ErrClosed):
+		default: // the disk refused it
+			time.AfterFunc(writeRest, func() { d.post(q, reason, detail) })
+		}
+	})
 }

@@ -139,6 +139,33 @@ func TestLostAnswerWhileSending(t *testing.T) {
 	})
 }
 
+// TestFailingDisk: a receipt that the ESME took is done although the disk
+// refused to say so at first, and goes only once.
+func TestFailingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, t.TempDir(), 3)
+		all := f.finish(bank, 1)
+		f.mu.Lock()
+		f.fails = 3
+		f.mu.Unlock()
+		b := &scripted{version: 0x34}
+		f.up(bank, b)
+		synctest.Wait()
+		sent := b.take()
+		wantIDs(t, "to the bind", sent, all)
+		sent[0].answer(pdu.ROK)
+		synctest.Wait()
+		if n := f.receiptsDue(); n != 1 {
+			t.Fatalf("%d due while the disk fails, want 1", n)
+		}
+		time.Sleep(4 * time.Second) // of the bubble's clock
+		synctest.Wait()
+		if n := f.receiptsDue(); n != 0 || f.d.Sent.Load() != 1 || len(b.take()) != 0 {
+			t.Errorf("%d due, %d sent; want 0, 1", n, f.d.Sent.Load())
+		}
+	})
+}
+
 // TestBindThatTakesNothing: a bind that is ending, or whose window is full,
 // keeps the receipt where it was, and it goes with the next look.
 func TestBindThatTakesNothing(t *testing.T) {

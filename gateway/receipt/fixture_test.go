@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ type fixture struct {
 	mu    sync.Mutex
 	binds map[msg.Account]Bind
 	look  func()        // called at every look for a bind
+	fails int           // events that the disk refuses
 	left  int           // receipts to be taken before settled
 	all   chan struct{} // closed then
 }
@@ -74,6 +76,16 @@ func (s lateSpool) Get(id msg.ID) (spool.Record, error) { return s.f.spool.Get(i
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.f.spool.Message(id) }
 
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) {
+	s.f.mu.Lock()
+	fail := s.f.fails > 0
+	if fail {
+		s.f.fails--
+	}
+	s.f.mu.Unlock()
+	if fail {
+		done(spool.Result{Err: syscall.EIO})
+		return
+	}
 	s.f.spool.Post(e, func(r spool.Result) {
 		if r.Err != nil {
 			s.f.t.Errorf("%s of a receipt: %v", e.Kind, r.Err)
@@ -160,8 +172,9 @@ type scripted struct {
 }
 
 type delivery struct {
-	id   string
-	done func(pdu.PDU, error)
+	id    string
+	class byte // esm_class
+	done  func(pdu.PDU, error)
 }
 
 func (b *scripted) InterfaceVersion() byte { return b.version }
@@ -177,7 +190,7 @@ func (b *scripted) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error {
 	if b.err != nil {
 		return b.err
 	}
-	b.sent = append(b.sent, delivery{r.ID, done})
+	b.sent = append(b.sent, delivery{r.ID, m.ESMClass, done})
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"shunt/gateway/msg"
+	"shunt/store"
 )
 
 // A commit takes what is queued up to these limits, and while callers keep
@@ -221,6 +222,9 @@ func (r *Registry) write(steps []step) (int, error) {
 }
 
 func (r *Registry) writeOnce(steps []step) error {
+	if err := store.Room(r.db.Opts().Dir); err != nil {
+		return err
+	}
 	txn := r.db.NewTransaction(true)
 	defer txn.Discard()
 	for _, s := range steps {

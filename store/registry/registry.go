@@ -39,6 +39,7 @@ type Registry struct {
 	apps  apps
 	intake
 	rebuild
+	bearers bearers
 
 	gate     sync.RWMutex // held for reading while the database is read
 	closed   bool         // under gate
@@ -182,14 +183,17 @@ func (r *Registry) ByBearer(bearer string) (msg.Number, Device, error) {
 		return 0, Device{}, fmt.Errorf("bearer: %w", ErrNotFound)
 	}
 	hash := sha256.Sum256([]byte(bearer))
+	if n, d, ok := r.bearers.get(hash, r.Lookup); ok {
+		return n, d, nil
+	}
 	var o owner
 	var d Device
+	var reg Registration
 	err := r.view(func(txn *badger.Txn) (err error) {
 		if o, err = getOwner(txn, hash); err != nil {
 			return err
 		}
-		reg, err := getRegistration(txn, o.number)
-		if err != nil {
+		if reg, err = getRegistration(txn, o.number); err != nil {
 			return err
 		}
 		var ok bool
@@ -200,6 +204,9 @@ func (r *Registry) ByBearer(bearer string) (msg.Number, Device, error) {
 	})
 	if err != nil {
 		return 0, Device{}, err
+	}
+	if e := r.Lookup(o.number); e.Registered() && e.Generation() == reg.Generation {
+		r.bearers.put(hash, o.number, d, e)
 	}
 	return o.number, d, nil
 }

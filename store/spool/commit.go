@@ -18,6 +18,7 @@ type item struct {
 	done  func(Result)
 	timer bool // posted by the wheel: set it again if the commit fails
 	turn  bool // posted by tellTurns: called again if the commit fails
+	must  bool // posted by pushSure: queued again if the commit fails
 }
 
 // size is the item's part of a commit, roughly.
@@ -77,6 +78,7 @@ type batch struct {
 	parts  map[msg.ID][]int // the drafts of parts that were put in this batch, by group
 	pairs  map[ends]msg.ID  // those of the batch's messages that are in turn, with the first letter of each
 	finals []Outcome        // of the messages that the batch ended
+	handed bool             // Badger has it: what of it is on disk after a failure nobody knows
 	steps  []pair
 	arena  []byte // keys and values; Badger copies them
 	lowest msg.ID // of the messages put
@@ -92,7 +94,7 @@ func (b *batch) reset(now time.Time) {
 	clear(b.steps)
 	b.now, b.lowest = now, msg.ID{}
 	b.drafts, b.outs, b.also, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.steps[:0], b.arena[:0]
-	b.finals = b.finals[:0]
+	b.finals, b.handed = b.finals[:0], false
 }
 
 // find is the draft of a message: of this batch, of RAM, or, for what comes
@@ -104,6 +106,8 @@ func (b *batch) find(id msg.ID) (int, error) {
 	d := draft{}
 	if e := b.s.index.byID[id]; e != nil {
 		d.rec, d.steps, d.entry = e.record(), e.steps, e
+	} else if finished, ok := b.s.doubtful[id]; ok && !finished {
+		return 0, ErrNotFound // its put failed, whatever is on disk
 	} else {
 		d.finished = true
 		d.rec, d.steps, d.err = b.s.loadFinished(id)
@@ -164,11 +168,9 @@ func (b *batch) order(r *Record, from msg.State) {
 		return
 	}
 	p := endsOf(r)
-	if _, ok := b.pairs[p]; !ok {
-		first := msg.ID{} // none of this batch
-		if r.turn() {
-			first = r.letter()
-		}
+	if first := b.pairs[p]; first.IsZero() && r.turn() {
+		b.pairs[p] = r.letter()
+	} else {
 		b.pairs[p] = first
 	}
 }
@@ -195,8 +197,8 @@ func (b *batch) accept(it *item) outcome {
 	if here || b.s.index.byID[m.ID] != nil {
 		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
 	}
-	if len(b.s.doubtful) >= maxDoubtful {
-		return outcome{err: fmt.Errorf("message %s: spool waits for its disk: %w", m.ID, b.s.lastFailure)}
+	if b.s.failing { // each try would leave one more that a crash can bring back
+		return outcome{err: fmt.Errorf("message %s: %w: %w", m.ID, ErrFailing, b.s.lastFailure)}
 	}
 	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
 	if m.Total > 0 {
@@ -317,7 +319,7 @@ func (w *writer) delete(key []byte) {
 
 // write puts the batch on stable storage in one transaction.
 func (b *batch) write() error {
-	b.s.nextCursor = msg.ID{}
+	b.s.cursorMoves = false
 	txn := b.s.db.NewTransaction(true)
 	defer txn.Discard()
 	w := &writer{txn: txn}
@@ -334,11 +336,12 @@ func (b *batch) write() error {
 	if cursor, ok := b.cursor(); ok {
 		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
-		b.s.nextCursor = cursor
+		b.s.nextCursor, b.s.cursorMoves = cursor, true
 	}
 	if w.err != nil {
 		return w.err
 	}
+	b.handed = true
 	return b.s.commit(txn)
 }
 
@@ -347,8 +350,8 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	r := &d.rec
 	keep := b.s.keepFor(r, b.now)
 	_, doubtful := b.s.doubtful[r.ID]
-	if doubtful || d.finished && r.live() {
-		w.delete(b.idKey(kDone, r.ID))
+	if doubtful && !d.finished {
+		w.delete(b.idKey(kDone, r.ID)) // that of one that is alive again stays
 	}
 	if m := d.body; m != nil {
 		key := b.idKey(kBody, r.ID)
@@ -426,8 +429,11 @@ func (s *Spool) commitBatch(items []item) {
 	}
 	begin := s.o.Now()
 	err := error(nil)
-	wrote := len(b.steps) > 0 || len(s.doubtful) > 0
+	wrote := len(b.steps) > 0 || len(s.doubtful) > 0 || s.failing
 	if wrote {
+		err = s.o.Room()
+	}
+	if wrote && err == nil {
 		err = b.write()
 	}
 	if errors.Is(err, badger.ErrTxnTooBig) && len(items) > 1 {
@@ -449,6 +455,8 @@ func (s *Spool) commitBatch(items []item) {
 	for i := range items {
 		s.answer(&items[i], &b.outs[i])
 	}
+	s.takeBack()
+	s.pushLost()
 	s.tellTurns()
 	if s.recall {
 		s.callAll()
@@ -459,9 +467,9 @@ func (s *Spool) commitBatch(items []item) {
 func (s *Spool) written(now time.Time) {
 	s.repaired()
 	s.outcomesWritten()
-	if s.nextCursor != (msg.ID{}) {
+	if s.cursorMoves { // to the zero id where nothing was ever put
 		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
-		s.nextCursor = msg.ID{}
+		s.cursorMoves = false
 	}
 	if s.failing {
 		s.failing = false
@@ -514,7 +522,7 @@ func (s *Spool) answer(it *item, out *outcome) {
 			s.slots.Add(-1)
 		}
 		if !it.put.answer(out.err) && out.err == nil {
-			s.takeBack(&out.rec)
+			s.takenBack = append(s.takenBack, out.rec)
 			return
 		}
 	case it.done != nil:
@@ -532,6 +540,9 @@ func (s *Spool) answer(it *item, out *outcome) {
 	}
 	for i := out.lo; i < out.hi; i++ {
 		o := &s.batch.also[i]
+		if s.unsure(o.rec.ID) {
+			continue
+		}
 		s.observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
 	}
 }

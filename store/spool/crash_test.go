@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // putForEver writes a line to its standard output for every acknowledgement:
-// "put ID WIRE", then "claimed ID". It ends by being killed.
+// "put ID WIRE", then "claimed ID", then "ended ID". It ends by being killed.
 func putForEver(dir string) {
 	s, err := Open(Options{Dir: dir, memTable: testMemTable})
 	if err != nil {
@@ -54,7 +54,12 @@ func putForEver(dir string) {
 				if r.Err == nil {
 					say("claimed %s x", m.ID)
 				}
-				one(r.Err)
+				s.Post(Event{ID: m.ID, Kind: msg.EvDelivered, Device: "phone"}, func(r Result) {
+					if r.Err == nil {
+						say("ended %s x", m.ID)
+					}
+					one(r.Err)
+				})
 			})
 		})
 	}
@@ -64,15 +69,16 @@ func putForEver(dir string) {
 	select {}
 }
 
-// kill -9 while puts and claims are acknowledged over a pipe: every one that
-// was acknowledged is there, and no id is given twice.
+// kill -9 while puts, claims and ends are acknowledged over a pipe: every one
+// that was acknowledged is there, no id is given twice, and the ends are numbered
+// without a gap.
 func TestKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	puts, claims := map[msg.ID]string{}, map[msg.ID]bool{}
+	puts, claims, ends := map[msg.ID]string{}, map[msg.ID]bool{}, map[msg.ID]bool{}
 	wires := map[string]msg.ID{}
 	for round := range 3 {
 		cmd := exec.Command(self)
@@ -96,9 +102,12 @@ func TestKill(t *testing.T) {
 			if err != nil {
 				t.Fatalf("round %d: line %q: %v", round, in.Text(), err)
 			}
-			if what == "claimed" {
+			switch what {
+			case "claimed":
 				claims[id] = true
-			} else {
+			case "ended":
+				ends[id] = true
+			default:
 				if other, ok := wires[wire]; ok {
 					t.Errorf("round %d: short id %s for %s and %s", round, wire, other, id)
 				}
@@ -118,8 +127,11 @@ func TestKill(t *testing.T) {
 	s := open(t, Options{Dir: dir})
 	for id, wire := range puts {
 		r := get(t, s, id)
-		if claims[id] && (r.State != msg.Claimed || r.Device != "phone") {
+		if claims[id] && (r.State != msg.Claimed && r.State != msg.Delivered || r.Device != "phone") {
 			t.Errorf("%s: %s by %q, but its claim was acknowledged", id, r.State, r.Device)
+		}
+		if ends[id] && r.State != msg.Delivered {
+			t.Errorf("%s: %s, but its end was acknowledged", id, r.State)
 		}
 		if m, err := s.Message(id); err != nil || m.WireID != wire {
 			t.Errorf("Message(%s) = %v", id, err)
@@ -128,8 +140,20 @@ func TestKill(t *testing.T) {
 			t.Errorf("Resolve(%s) = %s, %t; want %s", wire, got, ok, id)
 		}
 	}
+	numbered := map[msg.ID]bool{}
+	for _, o := range allOutcomes(t, s) {
+		if r := get(t, s, o.ID); numbered[o.ID] || r.State != msg.Delivered {
+			t.Errorf("outcome %d of %s, which is %s: numbered before %t", o.Seq, o.ID, r.State, numbered[o.ID])
+		}
+		numbered[o.ID] = true
+	}
+	for r := range s.Live {
+		if r.State.Final() != numbered[r.ID] {
+			t.Errorf("%s is %s: numbered %t", r.ID, r.State, numbered[r.ID])
+		}
+	}
 	if bad := s.Stats().SetAside; bad != 0 {
 		t.Errorf("%d records were set aside", bad)
 	}
-	t.Logf("%d puts and %d claims were acknowledged in three rounds", len(puts), len(claims))
+	t.Logf("%d puts, %d claims and %d ends were acknowledged in three rounds", len(puts), len(claims), len(ends))
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"shunt/gateway/msg"
 )
@@ -23,6 +26,9 @@ func open(t testing.TB, o Options) *Spool {
 	}
 	if o.memTable == 0 {
 		o.memTable = testMemTable
+	}
+	if o.Stall == 0 {
+		o.Stall = time.Minute // a busy machine is no fault of the spool
 	}
 	s, err := Open(o)
 	if err != nil {
@@ -83,6 +89,20 @@ func do(t testing.TB, s *Spool, e Event) Record {
 		t.Fatalf("Do(%s) in %s = %v", e.Kind, r.Record.State, r.Err)
 	}
 	return r.Record
+}
+
+// checkInBubbles is rapid.Check with a bubble of its own for every check.
+func checkInBubbles(t *testing.T, prop func(*rapid.T)) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var failure any
+		synctest.Test(t, func(*testing.T) {
+			defer func() { failure = recover() }()
+			prop(rt)
+		})
+		if failure != nil {
+			panic(failure)
+		}
+	})
 }
 
 func wantErr(t testing.TB, call string, got, want error) {

@@ -20,7 +20,8 @@ var (
 	ErrDuplicate  = errors.New("message id is already in the spool")
 	ErrInvalid    = errors.New("message cannot be spooled")
 	ErrStalled    = errors.New("spool's disk does not answer: the message was taken back")
-	ErrUnsure     = errors.New("spool's disk does not answer: should the message reach it, it is taken back then")
+	ErrUnsure     = errors.New("spool cannot tell whether the message is on its disk: if so, it is taken back")
+	ErrFailing    = errors.New("spool cannot write")
 )
 
 // Longest texts that a record keeps, in octets. Whoever sends them is not

@@ -36,7 +36,7 @@ func outcomeKey(b []byte, seq uint64) []byte {
 // have left under later numbers is deleted.
 func (b *batch) writeOutcomes(w *writer) {
 	s := b.s
-	seq := s.outcomeSeq
+	seq := s.outcomeSeq.Load()
 	for i := range b.finals {
 		o := &b.finals[i]
 		seq++
@@ -50,25 +50,32 @@ func (b *batch) writeOutcomes(w *writer) {
 		w.delete(b.key(func(a []byte) []byte { return outcomeKey(a, ghost) }))
 	}
 	s.outcomeNext = seq
-	if seq > s.outcomeGhost {
-		s.outcomeGhost = seq
-	}
 }
 
 // outcomesWritten notes that the numbers of the commit are given.
-func (s *Spool) outcomesWritten() { s.outcomeSeq, s.outcomeGhost = s.outcomeNext, s.outcomeNext }
+func (s *Spool) outcomesWritten() {
+	s.outcomeSeq.Store(s.outcomeNext)
+	s.outcomeGhost = s.outcomeNext
+}
+
+// outcomesFailed notes that they may be on disk and are not given.
+func (s *Spool) outcomesFailed() { s.outcomeGhost = max(s.outcomeGhost, s.outcomeNext) }
 
 // Outcomes are the ends after the one with that number, in order, at most limit.
-// It is safe for concurrent use.
+// What a commit that failed left on disk is none. It is safe for concurrent use.
 func (s *Spool) Outcomes(after uint64, limit int) (list []Outcome, err error) {
 	err = s.view(func(txn *badger.Txn) error {
 		after = max(after, s.outcomesTaken.Load())
+		given := s.outcomeSeq.Load()
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kOutcome}})
 		defer it.Close()
 		for it.Seek(outcomeKey(nil, after+1)); it.Valid() && len(list) < limit; it.Next() {
 			o, err := readOutcome(it.Item())
 			if err != nil {
 				return fmt.Errorf("outcome after %d: %w", after, err)
+			}
+			if o.Seq > given {
+				break
 			}
 			list = append(list, o)
 			after = o.Seq
@@ -101,14 +108,16 @@ func readOutcome(item *badger.Item) (o Outcome, err error) {
 // takenPerCommit bounds a transaction of OutcomesTaken.
 const takenPerCommit = 4000
 
-// OutcomesTaken forgets the ends up to that number: they are on record
-// elsewhere. It returns once that is on stable storage. One caller at a time.
+// OutcomesTaken forgets the ends up to that number, of those that were given:
+// they are on record elsewhere. It returns once that is on stable storage. One
+// caller at a time.
 func (s *Spool) OutcomesTaken(seq uint64) error {
 	s.diskMu.RLock()
 	defer s.diskMu.RUnlock()
 	if s.diskClosed {
 		return ErrClosed
 	}
+	seq = min(seq, s.outcomeSeq.Load())
 	for from := s.outcomesTaken.Load(); from < seq; {
 		to := min(from+takenPerCommit, seq)
 		v := binary.BigEndian.AppendUint64([]byte{recordVersion}, to)
@@ -138,13 +147,14 @@ func (s *Spool) loadOutcomes(txn *badger.Txn) error {
 		s.outcomesTaken.Store(d.u64("outcomes taken"))
 		err = d.end()
 	}
-	s.outcomeSeq = s.outcomesTaken.Load()
+	last := s.outcomesTaken.Load()
 	it := txn.NewIterator(badger.IteratorOptions{Reverse: true, Prefix: []byte{kOutcome}})
 	defer it.Close()
 	it.Seek(outcomeKey(nil, 1<<64-1))
 	if it.Valid() && len(it.Item().Key()) == 9 {
-		s.outcomeSeq = max(s.outcomeSeq, binary.BigEndian.Uint64(it.Item().Key()[1:]))
+		last = max(last, binary.BigEndian.Uint64(it.Item().Key()[1:]))
 	}
-	s.outcomeGhost = s.outcomeSeq
+	s.outcomeSeq.Store(last)
+	s.outcomeGhost = last
 	return err
 }

@@ -232,7 +232,12 @@ func TestHoldEndsWithoutItsFirstPart(t *testing.T) {
 
 // A commit that fails changes no part.
 func TestPartsOfAFailedCommit(t *testing.T) {
-	s := open(t, Options{})
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { partsOfAFailedCommit(t, dir) })
+}
+
+func partsOfAFailedCommit(t *testing.T, dir string) {
+	s := open(t, Options{Dir: dir})
 	var mu sync.Mutex
 	broken := false
 	s.commit = func(txn *badger.Txn) error {
@@ -253,6 +258,7 @@ func TestPartsOfAFailedCommit(t *testing.T) {
 	wantErr(t, "Put of the last part", tryPut(s, last), errDisk)
 	wantStates(t, s, []msg.ID{first.ID}, msg.Held)
 	set(false)
+	time.Sleep(2 * retryAfter)
 	last = part(s, now, first.ID, 2, 2)
 	put(t, s, last)
 	ids := []msg.ID{first.ID, last.ID}
@@ -265,6 +271,7 @@ func TestPartsOfAFailedCommit(t *testing.T) {
 	if parts, err := s.Messages(first.ID); err != nil || len(parts) != 2 {
 		t.Errorf("Messages() = %d parts, %v", len(parts), err)
 	}
+	shut(t, s)
 }
 
 // replace_sm changes a message that nobody has yet, durably.

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -121,17 +122,63 @@ func (s *Spool) relieve(now time.Time) {
 			s.stats.givenUp.Add(1)
 		}
 	}
+	if s.commitBegan.Load() == nil && s.stalled.CompareAndSwap(true, false) { // it ended while this looked
+		s.o.Logger.Info("spool's disk answers again")
+	}
 }
 
-// takeBack ends a message that reached the disk after its ESME was told
-// otherwise. Whatever was to follow from it has not been told to the observer.
-// The other parts of a long message go by carrier, as this one will when its
-// ESME submits it again.
-func (s *Spool) takeBack(r *Record) {
-	s.push(item{event: Event{ID: r.ID, Kind: msg.EvWithdraw, Reason: msg.ReasonSpoolStalled}})
-	if r.Part() {
-		s.push(item{event: Event{ID: r.Group, Kind: msg.EvPushDead, Reason: msg.ReasonIncomplete}})
+// unsure tells whether a message is on disk whose ESME was told that it was not
+// taken. Until it has ended the observer is not told of it.
+func (s *Spool) unsure(id msg.ID) bool {
+	return slices.ContainsFunc(s.takenBack, func(r Record) bool { return r.ID == id })
+}
+
+// takeBack ends the messages that reached the disk after their ESME was told
+// otherwise. The other parts of a long message go by carrier, as these will when
+// the ESME submits them again.
+func (s *Spool) takeBack() {
+	if len(s.takenBack) == 0 {
+		return
 	}
+	for i := range s.takenBack {
+		s.pushSure(Event{ID: s.takenBack[i].ID, Kind: msg.EvWithdraw, Reason: msg.ReasonSpoolStalled})
+	}
+	for i := range s.takenBack {
+		r := &s.takenBack[i]
+		if !r.Part() {
+			continue
+		}
+		for _, e := range s.index.groups[r.Group] {
+			if s.unsure(e.id) {
+				continue
+			}
+			kind := msg.EvPushDead
+			if e.hold() == msg.HoldParts {
+				kind = msg.EvHoldDeadline
+			}
+			s.pushSure(Event{ID: e.id, Kind: kind, Reason: msg.ReasonIncomplete})
+			break // it happens to all
+		}
+	}
+	clear(s.takenBack)
+	s.takenBack = s.takenBack[:0]
+}
+
+// pushSure queues an event that must come after a commit, also while the spool
+// closes.
+func (s *Spool) pushSure(e Event) {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	s.queue = append(s.queue, item{event: e, must: true})
+}
+
+// pushLost queues those whose commit failed.
+func (s *Spool) pushLost() {
+	for i := range s.lost {
+		s.pushSure(s.lost[i].event)
+	}
+	clear(s.lost)
+	s.lost = s.lost[:0]
 }
 
 // Stalled tells whether the disk does not answer: puts are refused.

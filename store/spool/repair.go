@@ -1,19 +1,16 @@
 package spool
 
 import (
+	"fmt"
 	"time"
-
-	"shunt/gateway/msg"
 )
 
 // A commit that failed leaves open what of it is on disk: the octets may have
 // reached the log and only their sync failed. RAM keeps the state before it;
 // the next commit writes that state over whatever is there. Until then the
-// messages concerned are doubtful.
-
-// maxDoubtful bounds the doubtful messages; beyond it no more are put until a
-// commit succeeds.
-const maxDoubtful = 1 << 14
+// messages concerned are doubtful: a crash could bring them back. So a message
+// whose put was in such a commit must not go another way, and no more are put
+// until a commit has succeeded.
 
 // repairsPerCommit bounds what a commit writes for earlier ones.
 const repairsPerCommit = 256
@@ -25,12 +22,16 @@ const retryAfter = time.Second
 func (s *Spool) failBatch(items []item, err error) {
 	now := s.o.Now()
 	b := &s.batch
-	for i := range b.drafts {
-		if d := &b.drafts[i]; d.dirty && !d.finished {
-			s.doubtful[d.rec.ID] = struct{}{}
+	if b.handed {
+		for i := range b.drafts {
+			if d := &b.drafts[i]; d.dirty && (!d.finished || d.rec.live()) {
+				s.doubtful[d.rec.ID] = d.finished
+			}
 		}
+		s.cursorDoubtful = true
+		s.outcomesFailed()
 	}
-	s.cursorDoubtful, s.nextCursor = true, msg.ID{}
+	s.cursorMoves = false
 	s.retryAt, s.lastFailure = now.Add(retryAfter), err
 	b.arena = nil // Badger may still hold it
 	if !s.failing {
@@ -44,7 +45,9 @@ func (s *Spool) failBatch(items []item, err error) {
 		case it.body != nil && b.outs[i].dead:
 		case it.body != nil:
 			s.slots.Add(-1)
-			it.put.answer(err)
+			it.put.answer(b.putError(i, err))
+		case it.must:
+			s.lost = append(s.lost, *it)
 		case it.turn:
 			if e := s.index.byID[it.event.ID]; e != nil {
 				e.called = false
@@ -60,18 +63,34 @@ func (s *Spool) failBatch(items []item, err error) {
 	}
 }
 
+// putError is what a put gets whose commit failed: one that Badger was never
+// handed is certainly not on disk.
+func (b *batch) putError(i int, err error) error {
+	switch {
+	case b.outs[i].err != nil:
+		return b.outs[i].err
+	case b.handed:
+		return fmt.Errorf("%w: %w", ErrUnsure, err)
+	}
+	return err
+}
+
 // writeRepairs writes the states that are true over what failed commits may
 // have left. The batch's own writes follow and win.
 func (b *batch) writeRepairs(w *writer) {
 	s := b.s
 	s.repairing = s.repairing[:0]
-	for id := range s.doubtful {
+	for id, finished := range s.doubtful {
 		if len(s.repairing) == repairsPerCommit {
 			break
 		}
 		s.repairing = append(s.repairing, id)
-		w.delete(b.idKey(kDone, id))
 		key := b.idKey(kState, id)
+		if finished { // its record is still that of before
+			w.delete(key)
+			continue
+		}
+		w.delete(b.idKey(kDone, id))
 		if e := s.index.byID[id]; e != nil {
 			r := e.record()
 			w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.steps) }), 0})

@@ -29,6 +29,7 @@ type Options struct {
 	Stall        time.Duration // how long a put waits for its commit to begin; 0 = 2 s
 	GiveUp       time.Duration // how long one commit may take before its puts are answered; 0 = 10 s
 
+	Room   func() error     // asked before every commit: why the disk has none; nil = store.Room of Dir
 	Now    func() time.Time // nil = time.Now
 	Logger *slog.Logger     // nil discards
 
@@ -55,6 +56,10 @@ func (o *Options) defaults() {
 	}
 	if o.GiveUp <= 0 {
 		o.GiveUp = 10 * time.Second
+	}
+	if o.Room == nil {
+		dir := o.Dir
+		o.Room = func() error { return store.Room(dir) }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -95,13 +100,15 @@ type Spool struct {
 
 	commitBegan   atomic.Pointer[time.Time] // of the commit under way; nil: none is
 	stalled       atomic.Bool               // it takes too long: puts are refused
+	outcomeSeq    atomic.Uint64             // the last number that was given; the committer's to write
 	outcomesTaken atomic.Uint64
 
 	// The committer's.
 	batch          batch
 	called         []Record // whose turn has come with this commit
 	recall         bool     // some may have been lost: see callAll
-	outcomeSeq     uint64   // the last number that was given
+	takenBack      []Record // what this commit brought to the disk after its put was given up
+	lost           []item   // what must follow, of commits that failed
 	outcomeNext    uint64   // that of the commit under way
 	outcomeGhost   uint64   // the highest that a failed commit may have left
 	spare          []item
@@ -109,9 +116,10 @@ type Spool struct {
 	highest        msg.ID // of all messages seen
 	cursor         msg.ID // the low-water mark on disk
 	nextCursor     msg.ID // that of the commit under way
+	cursorMoves    bool   // it has one
 	cursorAt       time.Time
 	cursorDoubtful bool
-	doubtful       map[msg.ID]struct{}
+	doubtful       map[msg.ID]bool // true: it had left RAM
 	repairing      []msg.ID
 	retryAt        time.Time
 	failing        bool
@@ -132,7 +140,7 @@ func Open(o Options) (*Spool, error) {
 	s := &Spool{
 		o: o, db: db, commit: (*badger.Txn).Commit, index: newIndex(),
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
-		wheel: newWheel(now), doubtful: make(map[msg.ID]struct{}),
+		wheel: newWheel(now), doubtful: make(map[msg.ID]bool),
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.batch.pairs = make(map[ends]msg.ID)
@@ -167,11 +175,10 @@ func (s *Spool) Start() {
 
 // Put queues m and returns at once. done, which may be nil, is called once,
 // when m is on stable storage, or with the reason why it is not: ErrFull,
-// ErrClosed, ErrInvalid, ErrDuplicate, ErrStalled, ErrUnsure or what the disk
-// said. After an error of the disk the message is not in the spool; what may
-// have reached the disk of it is taken back by the next commit. ErrUnsure alone
-// leaves open what a crash before that would bring back, so that m must not go
-// another way. m and its PDU must not change after Put. An id is put once: that
+// ErrClosed, ErrInvalid, ErrDuplicate, ErrStalled, ErrFailing, ErrUnsure or what
+// the disk said. The message is not in the spool then; what may have reached the
+// disk of it is taken back by the next commit. After ErrUnsure alone a crash
+// before that would bring it back, so that m must not go another way. m and its PDU must not change after Put. An id is put once: that
 // of a finished message is not noticed.
 //
 // done runs on the committer, on the goroutine that looks after what waits, or,
@@ -309,9 +316,10 @@ func portion(items []item) int {
 	return len(items)
 }
 
-// repairDue tells that an earlier commit's leftovers can be tried again.
+// repairDue tells that what an earlier commit failed to write, or has left, can be
+// tried again.
 func (s *Spool) repairDue() bool {
-	return len(s.doubtful) > 0 && !s.o.Now().Before(s.retryAt)
+	return (len(s.doubtful) > 0 || s.failing) && !s.o.Now().Before(s.retryAt)
 }
 
 // sleep waits for the queue or the next timer.
@@ -358,6 +366,10 @@ func (s *Spool) Close() error {
 
 // shut runs after the committer and on its fields.
 func (s *Spool) shut() error {
+	if lost := s.lost; len(lost) > 0 { // once more
+		s.lost = nil
+		s.commitBatch(lost)
+	}
 	s.cursorAt = time.Time{} // store the cursor now
 	var err error
 	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {

@@ -247,7 +247,11 @@ func (r *Record) apply(e *Event, to msg.State) {
 	case msg.EvReplace:
 		r.Edition = more(r.Edition)
 		r.RegisteredDelivery, r.ExpiresAt = e.Replace.RegisteredDelivery, e.Replace.ExpiresAt
-		r.ClaimBy = claimBefore(r.ClaimBy, r.ExpiresAt, e.At)
+		from := e.At
+		if r.DueAt.After(from) {
+			from = r.DueAt
+		}
+		r.ClaimBy = claimBefore(r.ClaimBy, r.ExpiresAt, from)
 	case msg.EvClaim:
 		r.Device = e.Device
 	case msg.EvRead:

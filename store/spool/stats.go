@@ -59,7 +59,6 @@ func (c *counters) batch(b *batch, wrote bool, took time.Duration) {
 		c.sum.CommitMax = max(c.sum.CommitMax, took)
 	}
 	c.sum.Doubtful = len(b.s.doubtful)
-	c.sum.Outcomes = b.s.outcomeSeq
 	for i := range b.outs {
 		c.outcome(&b.outs[i])
 	}
@@ -106,7 +105,7 @@ func (s *Spool) Stats() Stats {
 	s.stats.mu.Unlock()
 	st.Full, st.SetAside, st.Max = s.stats.full.Load(), s.stats.bad.Load(), s.o.Max
 	st.Withdrawn, st.GivenUp, st.Stalled = s.stats.withdrawn.Load(), s.stats.givenUp.Load(), s.stalled.Load()
-	st.OutcomesTaken = s.outcomesTaken.Load()
+	st.Outcomes, st.OutcomesTaken = s.outcomeSeq.Load(), s.outcomesTaken.Load()
 	s.queueMu.Lock()
 	st.Queued = len(s.queue)
 	s.queueMu.Unlock()

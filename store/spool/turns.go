@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"time"
 	"unique"
 
@@ -38,28 +39,44 @@ func (e *entry) letter() msg.ID {
 	return e.id
 }
 
-// place is what the order goes by, in milliseconds since 1970: the hour that a
-// message was scheduled for, or else when it was accepted.
+// before is the order between two ends: by the hour that a message was
+// scheduled for, or else by when it, or the first part of its long message, was
+// accepted.
+func (e *entry) before(o *entry) bool {
+	p, q := e.place(), o.place()
+	return p < q || p == q && cmp.Or(compare(e.letter(), o.letter()), compare(e.id, o.id)) < 0
+}
+
+// place is in milliseconds since 1970.
 func (e *entry) place() int64 {
-	if e.more != nil && e.more.due != 0 {
-		return e.more.due / int64(time.Millisecond)
+	at := e.letter().UnixMilli()
+	if e.more != nil {
+		at = max(at, e.more.due/int64(time.Millisecond))
 	}
-	return e.id.UnixMilli()
+	return at
+}
+
+// underWay tells that e was let go on and is not yet decided. Nothing overtakes
+// it any more: not a message that was scheduled for an earlier hour, nor one
+// that was put with an earlier id, nor one that an app had and did not
+// acknowledge.
+func (e *entry) underWay() bool {
+	return undecided(e.state) || e.called || e.flags&flagBegun != 0
 }
 
 // first is the message that goes first between two ends, nil if none is in
-// turn. The ring is in the order of the ids; only those that were scheduled
-// stand in it before their place.
+// turn: the one under way, or else the first in their order. The ring is in the
+// order of the ids, which is nearly theirs.
 func (x *index) first(p ends) *entry {
 	oldest := x.byNumber[p.to]
 	var first *entry
 	for e := oldest; e != nil; {
 		if e.from == p.from && e.inTurn() {
-			if first == nil || e.place() < first.place() {
-				first = e
+			if e.underWay() {
+				return e
 			}
-			if e.more == nil || e.more.due == 0 {
-				break
+			if first == nil || e.before(first) {
+				first = e
 			}
 		}
 		if e = e.newer; e == oldest {
@@ -115,11 +132,20 @@ func (s *Spool) callPairs() {
 func (s *Spool) callAll() {
 	s.recall = false
 	x := s.index
+	seen := make(map[ends]struct{}) // of those that are not alone
 	x.mu.Lock()
 	for _, e := range x.order[x.head:] {
-		if e.state != msg.None && e.inTurn() {
-			x.call(ends{e.from, e.to}, s.took)
+		if e.state == msg.None || !e.inTurn() {
+			continue
 		}
+		p := ends{e.from, e.to}
+		if e.newer != e {
+			if _, ok := seen[p]; ok {
+				continue
+			}
+			seen[p] = struct{}{}
+		}
+		x.call(p, s.took)
 	}
 	x.mu.Unlock()
 	s.tellTurns()

@@ -140,8 +140,10 @@ func (g *gateway) cpu() time.Duration {
 }
 
 // anon is the memory that the gateway has for itself, RssAnon, in megabytes.
-func (g *gateway) anon() (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+func (g *gateway) anon() (float64, error) { return anonOf(g.cmd.Process.Pid) }
+
+func anonOf(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}

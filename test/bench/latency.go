@@ -51,11 +51,11 @@ func (b *bench) latency(all *results) error {
 	var direct, relayed []quantiles
 	l := &latency{Rate: paceRate}
 	for i := range b.rounds + 1 {
-		d, err := runPace(b.sink, 2*b.duration)
+		d, err := runPace(b.sink, paceRate, 2*b.duration)
 		if err != nil {
 			return fmt.Errorf("direct: %w", err)
 		}
-		r, err := runPace(g.addr, 2*b.duration)
+		r, err := runPace(g.addr, paceRate, 2*b.duration)
 		if err != nil {
 			return fmt.Errorf("through the gateway: %w", err)
 		}
@@ -76,12 +76,13 @@ func middle(all []quantiles) quantiles {
 	return all[len(all)/2]
 }
 
-func runPace(addr string, d time.Duration) (q quantiles, err error) {
+func runPace(addr string, rate int, d time.Duration, more ...string) (q quantiles, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return q, err
 	}
-	cmd := exec.Command(self, "-role", "pace", "-addr", addr, "-conns", strconv.Itoa(paceConns), "-duration", d.String())
+	args := []string{"-role", "pace", "-addr", addr, "-conns", strconv.Itoa(paceConns), "-rate", strconv.Itoa(rate), "-duration", d.String()}
+	cmd := exec.Command(self, append(args, more...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -90,12 +91,12 @@ func runPace(addr string, d time.Duration) (q quantiles, err error) {
 	return q, json.Unmarshal(out, &q)
 }
 
-// pace sends one submit_sm every 100 µs, on each connection in turn, whatever
+// pace sends submit_sms at a fixed rate, on each connection in turn, whatever
 // has been answered, and prints the quantiles of the time from when each was
 // due. Go's timers are too coarse for that: the sender has a thread and sleeps
 // by the system's clock.
-func pace(addr string, conns int, d time.Duration) error {
-	total := int(d.Seconds() * paceRate)
+func pace(addr string, conns, rate int, d time.Duration, scheduled bool) error {
+	total := int(d.Seconds() * float64(rate))
 	due := make([]time.Duration, total)
 	took := make([]time.Duration, total)
 	late := make([]time.Duration, total)
@@ -115,9 +116,12 @@ func pace(addr string, conns int, d time.Duration) error {
 		wg.Go(func() { errs[i] = answers(c, (total-i+conns-1)/conns, start, due, took) })
 	}
 	p := message(firstFree)
+	if scheduled {
+		p = inAnHour(firstRegistered)
+	}
 	runtime.LockOSThread()
 	for i := range total {
-		due[i] = time.Duration(i) * time.Second / paceRate
+		due[i] = time.Duration(i) * time.Second / time.Duration(rate)
 		if wait := due[i] - time.Since(start); wait > 0 {
 			ts := syscall.NsecToTimespec(int64(wait))
 			_ = syscall.Nanosleep(&ts, nil) // interrupted: a little early, and counted from when it was due

@@ -4,6 +4,9 @@
 //
 //	go run ./test/bench -shunt build/shunt -parts relay -cases 8x100 -rounds 7
 //
+// The parts accept, life, mixed, pending and churn are about diverted messages:
+// see divert.go and spool.go.
+//
 // Direct, the client talks to the sink. Through the gateway, a million numbers
 // are registered and every message is for one that is not, so that each costs
 // a look-up and is forwarded.
@@ -30,12 +33,13 @@ type options struct {
 	duration   time.Duration
 	registered int
 	parts      string
+	sim        string
 	jsonOut    bool
 }
 
 func main() {
 	var o options
-	role := flag.String("role", "", "what this process is: sink, client, pace, kannel or gosmpp; empty: the whole run")
+	role := flag.String("role", "", "what this process is: sink, client, pace, kannel, gosmpp or spool; empty: the whole run")
 	upstreamAddr := flag.String("upstream", "", "gosmpp: the sink's address")
 	addr := flag.String("addr", "", "sink: where to listen; client: where to connect")
 	conns := flag.Int("conns", 8, "client: connections")
@@ -45,7 +49,13 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of every two things that are compared, in turn; an odd number")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.IntVar(&o.registered, "registered", 1_000_000, "numbers in the registry")
-	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle", "what to measure")
+	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,accept,life,mixed,pending,churn", "what to measure")
+	flag.StringVar(&o.sim, "sim", "build/shuntsim", "the simulators' binary")
+	rate := flag.Int("rate", paceRate, "pace: submit_sms a second")
+	scheduled := flag.Bool("scheduled", false, "client, pace: to registered numbers, an hour ahead")
+	dir := flag.String("dir", "", "spool: where")
+	count := flag.Int("count", 0, "spool: messages")
+	churn := flag.Bool("churn", false, "spool: let them end")
 	flag.BoolVar(&o.jsonOut, "json", false, "print the figures as JSON")
 	flag.Parse()
 	var err error
@@ -53,9 +63,11 @@ func main() {
 	case "sink":
 		err = sink(*addr)
 	case "client":
-		err = client(*addr, *conns, *window, o.duration)
+		err = client(*addr, *conns, *window, o.duration, *scheduled)
 	case "pace":
-		err = pace(*addr, *conns, o.duration)
+		err = pace(*addr, *conns, *rate, o.duration, *scheduled)
+	case "spool":
+		err = spoolRole(*dir, *count, *churn)
 	case "gosmpp":
 		err = goSMPPRelay(*addr, *upstreamAddr)
 	case "kannel":
@@ -63,7 +75,7 @@ func main() {
 	case "":
 		err = run(o)
 	default:
-		err = fmt.Errorf("role %q: want sink, client, pace, kannel, gosmpp or nothing", *role)
+		err = fmt.Errorf("role %q: want sink, client, pace, kannel, gosmpp, spool or nothing", *role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -97,7 +109,17 @@ func run(o options) error {
 	for _, p := range []struct {
 		name string
 		run  func(*results) error
-	}{{"relay", b.relay}, {"kannel", b.kannel}, {"latency", b.latency}, {"idle", b.idle}} {
+	}{
+		{"relay", b.relay},
+		{"kannel", b.kannel},
+		{"latency", b.latency},
+		{"idle", b.idle},
+		{"accept", b.accept},
+		{"life", b.life},
+		{"mixed", b.mixed},
+		{"pending", b.pending},
+		{"churn", b.churn},
+	} {
 		if !slices.Contains(strings.Split(o.parts, ","), p.name) {
 			continue
 		}
@@ -133,12 +155,13 @@ func raiseFiles() {
 }
 
 // runClient runs a client in a process of its own.
-func runClient(addr string, conns, window int, d time.Duration) (f figures, err error) {
+func runClient(addr string, conns, window int, d time.Duration, more ...string) (f figures, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return f, err
 	}
-	cmd := exec.Command(self, "-role", "client", "-addr", addr, "-conns", strconv.Itoa(conns), "-window", strconv.Itoa(window), "-duration", d.String())
+	args := []string{"-role", "client", "-addr", addr, "-conns", strconv.Itoa(conns), "-window", strconv.Itoa(window), "-duration", d.String()}
+	cmd := exec.Command(self, append(args, more...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -77,7 +77,7 @@ func answer(out []byte, p pdu.PDU) []byte {
 }
 
 // client keeps its windows full for d and prints its figures.
-func client(addr string, conns, window int, d time.Duration) error {
+func client(addr string, conns, window int, d time.Duration, scheduled bool) error {
 	var mu sync.Mutex
 	var total figures
 	var firstErr error
@@ -93,7 +93,7 @@ func client(addr string, conns, window int, d time.Duration) error {
 				defer c.Close()
 				<-start
 				var n, bad uint64
-				n, bad, err = fill(c, window, d, uint64(i))
+				n, bad, err = fill(c, window, d, uint64(i), scheduled)
 				mu.Lock()
 				total.Messages += n
 				total.Errors += bad
@@ -143,6 +143,17 @@ const (
 	firstFree       = 447800000000
 )
 
+// inAnHour is a submit_sm to a registered number with a schedule_delivery_time:
+// it is accepted and synced like any other, and nothing is pushed.
+func inAnHour(dest uint64) pdu.PDU {
+	var m pdu.SM
+	if err := m.Decode(message(dest)); err != nil {
+		panic(err)
+	}
+	m.Schedule = []byte("000000010000000R")
+	return pdu.AppendSM(nil, pdu.SubmitSM, 0, &m)
+}
+
 // message is a submit_sm of 152 octets with two TLVs, to a number that nobody
 // registered.
 func message(dest uint64) pdu.PDU {
@@ -159,11 +170,13 @@ func message(dest uint64) pdu.PDU {
 
 // fill keeps window submits outstanding: for every response one more goes, all
 // of one read in one write.
-func fill(c net.Conn, window int, d time.Duration, seed uint64) (n, bad uint64, err error) {
+func fill(c net.Conn, window int, d time.Duration, seed uint64, scheduled bool) (n, bad uint64, err error) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	batch := make([]pdu.PDU, 4096)
 	for i := range batch {
-		batch[i] = message(firstFree + r.Uint64N(100_000_000))
+		if batch[i] = message(firstFree + r.Uint64N(100_000_000)); scheduled {
+			batch[i] = inAnHour(firstRegistered + r.Uint64N(phones))
+		}
 	}
 	var seq uint32
 	var out []byte

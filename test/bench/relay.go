@@ -95,6 +95,11 @@ type results struct {
 	Kannel  *kannels `json:"kannel,omitempty"`
 	Latency *latency `json:"latency,omitempty"`
 	Idle    *idle    `json:"idle,omitempty"`
+	Accept  *accept  `json:"accept,omitempty"`
+	Life    *life    `json:"life,omitempty"`
+	Mixed   *mixed   `json:"mixed,omitempty"`
+	Pending *pending `json:"pending,omitempty"`
+	Churn   *churn   `json:"churn,omitempty"`
 	Failed  []string `json:"failed,omitempty"`
 }
 
@@ -121,6 +126,7 @@ func (r *results) print(w io.Writer) {
 	if i := r.Idle; i != nil {
 		fmt.Fprintf(w, "\nRssAnon: %.1f MB without a bind, %.1f MB with %d idle ones\n", i.Before, i.After, i.Binds)
 	}
+	r.printDiverted(w)
 }
 
 func perSecond(v float64) string {

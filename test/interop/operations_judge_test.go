@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"cmp"
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -91,7 +92,7 @@ func (o *operations) judgeReceipts() {
 		if e.ESMClass != 4 || e.State != want.state || e.Channel != want.channel || !strings.HasPrefix(e.Text, "id:"+e.ID+" ") || !strings.Contains(e.Text, stat) {
 			o.Errorf("%s: receipt %s: %+v, want state %d and channel %q", want.name, e.Raw, e, want.state, want.channel)
 		}
-		if addresses := "00" + smeOctets(e.From) + "0500" + hex.EncodeToString([]byte("NODE")); !strings.HasPrefix(e.Raw[32:], addresses) {
+		if addresses := "00" + smeOctets(e.From) + "0500" + hex.EncodeToString([]byte(cmp.Or(want.to, "NODE"))); !strings.HasPrefix(e.Raw[32:], addresses) {
 			o.Errorf("%s: receipt %s, want service_type and addresses %s in it", want.name, e.Raw, addresses)
 		}
 		if want.passed && !sameButSequence(e.Raw, sent[key]) {

@@ -38,12 +38,12 @@ func TestForeignOperations(t *testing.T) {
 	o.replace()
 	o.passed()
 	for _, e := range holed {
-		o.state(e.ID, pdu.ROK, enroute(e.ID))
+		o.stateOf(with(about(e.ID), holedSender), pdu.ROK, enroute(e.ID))
 	}
 	// Theirs come last, and nothing of them before its time.
 	o.c.within(t, holdFor+patience, "every receipt", func() bool { return len(o.c.all("receipt")) >= len(o.receipts) })
 	for _, e := range holed {
-		o.state(e.ID, pdu.ROK, final(e.ID, 2))
+		o.stateOf(with(about(e.ID), holedSender), pdu.ROK, final(e.ID, 2))
 	}
 	s.smsc.until(t, "the answers to its receipts", func() bool { return len(s.smsc.all("receipt-taken")) >= len(s.smsc.all("receipt")) })
 	// tshark takes a command_id that it does not know for no SMPP at all, and
@@ -76,6 +76,7 @@ type receipt struct {
 	state   int
 	channel string // app or carrier; empty: Shunt sent it, and neither took the message
 	passed  bool   // it is the SMSC's
+	to      string // the message's sender; empty: NODE
 }
 
 // ask sends a request and returns its answer, which must have that status.
@@ -146,13 +147,19 @@ func sarPart(reference, total, number int, text string) words {
 	}
 }
 
+var holedSender = words{"source_addr": "HOLED"}
+
 // holed is a long message without its second part: the phone is on, and yet
-// the others go by carrier.
+// the others go by carrier. It has a sender of its own, whose later messages to
+// that phone would wait for it.
 func (o *operations) holed() (parts []event) {
 	for _, number := range []int{1, 3} {
 		text := fmt.Sprintf("Part %d of a letter with a hole.", number)
-		e := o.ours("submit_sm", with(basics(claimingAPNs), udhPart(0x77, 3, number, text)))
+		e := o.ours("submit_sm", with(basics(claimingAPNs), holedSender, udhPart(0x77, 3, number, text)))
 		o.fallsBack("part of a letter with a hole", e.ID, claimingAPNs, e.Raw)
+		r := o.receipts[[2]string{e.ID, claimingAPNs}]
+		r.to = "HOLED"
+		o.receipts[[2]string{e.ID, claimingAPNs}] = r
 		parts = append(parts, e)
 	}
 	return parts
@@ -259,7 +266,12 @@ func about(id string) words { return with(source(), words{"message_id": id}) }
 // The library turns final_date into a Date in local time: the octets count.
 func (o *operations) state(id string, status pdu.Status, what func(body []byte) string) {
 	o.Helper()
-	e := o.ask("query_sm", about(id), status)
+	o.stateOf(about(id), status, what)
+}
+
+func (o *operations) stateOf(message words, status pdu.Status, what func(body []byte) string) {
+	o.Helper()
+	e := o.ask("query_sm", message, status)
 	b, err := hex.DecodeString(e.Back[32:])
 	if err != nil {
 		o.Fatal(err)

@@ -4,6 +4,7 @@ package books
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,6 +36,7 @@ type SMSCLine struct {
 	Asked      bool       `json:"asked,omitempty"`
 	Final      string     `json:"final,omitempty"`      // the final state, such as DELIVRD
 	ReceiptAt  *time.Time `json:"receipt_at,omitempty"` // when the receipt was taken
+	Open       []byte     `json:"open,omitempty"`       // in a lasting book: the body of a message that is not done; a later line follows
 }
 
 // Receipt is one delivery receipt as an ESME took it.
@@ -59,6 +61,8 @@ type ESMELine struct {
 	Text       string     `json:"text,omitempty"`   // SHA-256 of the text in UTF-8
 	Letter     string     `json:"letter,omitempty"` // of a part of a long message: that of the whole text
 	Asked      bool       `json:"asked,omitempty"`
+	OnFailure  bool       `json:"on_failure,omitempty"` // a receipt is asked for, should it fail
+	Validity   int        `json:"validity,omitempty"`   // seconds; 0: the SMSC's default
 	Submitted  *time.Time `json:"submitted,omitempty"`
 	Responded  *time.Time `json:"responded,omitempty"` // absent: unanswered, its fate is not known
 	Status     uint32     `json:"status,omitempty"`
@@ -108,11 +112,12 @@ func SumBlank(m *pdu.SM) string {
 // Writer writes one JSON line a record. It may be used by many goroutines; nil
 // writes nothing.
 type Writer struct {
-	mu  sync.Mutex
-	f   *os.File
-	b   *bufio.Writer
-	enc *json.Encoder
-	err error
+	mu   sync.Mutex
+	f    *os.File
+	b    *bufio.Writer
+	enc  *json.Encoder
+	each bool // every line is written out at once
+	err  error
 }
 
 // Create opens a new book at path, in place of any old one. The empty path is
@@ -125,9 +130,33 @@ func Create(path string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("book: %w", err)
 	}
+	return newWriter(f), nil
+}
+
+func newWriter(f *os.File) *Writer {
 	w := &Writer{f: f, b: bufio.NewWriterSize(f, 64<<10)}
 	w.enc = json.NewEncoder(w.b)
 	w.enc.SetEscapeHTML(false)
+	return w
+}
+
+// Append opens a lasting book: it goes on where a process before it was killed,
+// and every line is in the file when Write returns. Half a line at the end is
+// cut off: nobody was told of it.
+func Append(path string) (*Writer, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("book: %w", err)
+	}
+	b, err := io.ReadAll(f)
+	if err == nil {
+		err = f.Truncate(int64(bytes.LastIndexByte(b, '\n') + 1))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("book: %w", errors.Join(err, f.Close()))
+	}
+	w := newWriter(f)
+	w.each = true
 	return w, nil
 }
 
@@ -140,6 +169,9 @@ func (w *Writer) Write(line any) {
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = w.enc.Encode(line)
+	}
+	if w.each && w.err == nil {
+		w.err = w.b.Flush()
 	}
 }
 
@@ -179,6 +211,28 @@ func Read[T any](path string) ([]T, error) {
 		}
 		lines = append(lines, l)
 	}
+}
+
+// ReadSMSC reads an SMSC's book, one line a message: of a lasting book the last
+// one, of which only messages that were never done are Open.
+func ReadSMSC(path string) ([]SMSCLine, error) {
+	all, err := Read[SMSCLine](path)
+	if err != nil {
+		return nil, err
+	}
+	open := make(map[string]int) // place by id
+	lines := all[:0]
+	for _, l := range all {
+		if i, ok := open[l.ID]; ok && l.ID != "" {
+			lines[i] = l
+			continue
+		}
+		if len(l.Open) > 0 {
+			open[l.ID] = len(lines)
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
 }
 
 // WriteFile writes v as JSON to path in one step, so that whoever polls for

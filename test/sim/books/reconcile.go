@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"shunt/smpp/pdu"
 )
 
 // Options say what the reconciliation takes for granted.
@@ -18,14 +20,18 @@ type Options struct {
 	// still owe its receipt, which is due at the end of its validity.
 	PendingClaimed bool
 
-	// After a kill -9 of the gateway: a receipt whose answer was cut off comes
-	// again, and an SMS of unknown fate that the gateway sent again, and
-	// counted, may be there twice.
+	// RepeatedReceipts: a receipt whose answer was cut off comes again.
 	RepeatedReceipts bool
-	Resubmitted      map[string]bool // message ids
+
+	// Ask asks the gateway for its own word on what only a crash or a cut
+	// connection may leave behind; nil: nothing of it is excused. what is a
+	// message's id, or a number with its "+", whose last messages are meant.
+	Ask func(what string) []Word
 
 	MaxFaults int // kept in the report; 20 when 0
 }
+
+const defaultFaults = 20
 
 // Books are all that was written down in one run.
 type Books struct {
@@ -36,7 +42,7 @@ type Books struct {
 
 // Load reads the books from their files.
 func Load(smsc, handset string, esmes ...string) (b Books, err error) {
-	if b.SMSC, err = Read[SMSCLine](smsc); err != nil {
+	if b.SMSC, err = ReadSMSC(smsc); err != nil {
 		return b, err
 	}
 	if handset != "" {
@@ -62,9 +68,10 @@ type ledger struct {
 	all      []*entry
 	byID     map[string][]*claim // answered 200, by message id
 	byText   map[string][]*claim // the same, by number and text
-	refused  map[string]bool     // blank bodies that the SMSC refused on the gateway's own bind
+	refused  map[string]bool     // blank bodies that the SMSC refused for good on the gateway's own bind
 	claims   []*claim
 	unmatchd map[*ESMELine]bool // accepted messages without an outcome so far
+	known    map[string]bool    // message ids that ESMEs were given
 }
 
 type entry struct {
@@ -92,23 +99,24 @@ func Reconcile(b Books, o Options) *Report {
 		o.Own = "shunt"
 	}
 	if o.MaxFaults == 0 {
-		o.MaxFaults = 20
+		o.MaxFaults = defaultFaults
 	}
 	l := &ledger{
 		o: o, sms: map[string][]*entry{}, byID: map[string][]*claim{}, byText: map[string][]*claim{},
-		unmatchd: map[*ESMELine]bool{}, refused: map[string]bool{},
+		unmatchd: map[*ESMELine]bool{}, refused: map[string]bool{}, known: map[string]bool{},
 		r: &Report{
+			fates: map[string]*fate{}, unanswered: map[string]int{},
 			Counts: map[string]int{}, ForwardedFinal: map[string]int{}, FellBackFinal: map[string]int{},
 			Asked: map[string]int{}, Matched: map[string]int{}, Latencies: map[string][]time.Duration{},
 		},
 	}
 	l.index(&b)
-	unanswered, stray := map[string]int{}, map[string]int{}
+	unanswered, stray := map[string]int{}, map[string]map[string]Receipt{}
 	seen := map[string]bool{}
 	for i := range b.ESME {
 		m := &b.ESME[i]
 		if m.Unmatched != nil {
-			stray[l.of(&b, i)]++
+			l.stray(stray, l.of(&b, i), *m.Unmatched)
 			continue
 		}
 		if seen[m.BodyBlank] {
@@ -117,7 +125,7 @@ func Reconcile(b Books, o Options) *Report {
 		}
 		seen[m.BodyBlank] = true
 		l.message(m)
-		if m.Responded == nil && m.Asked {
+		if m.Responded == nil && (m.Asked || m.OnFailure) {
 			unanswered[m.SystemID]++
 		}
 	}
@@ -148,8 +156,13 @@ func (l *ledger) index(b *Books) {
 			e := &entry{SMSCLine: s}
 			l.all = append(l.all, e)
 			l.sms[s.BodyBlank] = append(l.sms[s.BodyBlank], e)
-		} else if s.SystemID == l.o.Own {
+		} else if s.SystemID == l.o.Own && !pdu.Status(s.Status).Temporary() {
 			l.refused[s.BodyBlank] = true
+		}
+	}
+	for i := range b.ESME {
+		if id := b.ESME[i].MessageID; id != "" {
+			l.known[id] = true
 		}
 	}
 	for i := range b.Handset {
@@ -205,6 +218,7 @@ func (l *ledger) message(m *ESMELine) {
 	switch {
 	case m.Responded == nil:
 		l.r.Unanswered++
+		l.r.unanswered[m.SystemID]++
 		if o.count() > 0 {
 			l.r.UnansweredKnown++
 		}
@@ -217,19 +231,11 @@ func (l *ledger) message(m *ESMELine) {
 	default:
 		l.r.Accepted++
 	}
-	if n := o.count(); n > 1 {
-		if l.resubmitted(m, &o) {
-			l.r.ResubmittedDoubled++
-		} else {
-			l.fault(Doubled, m, "%d forwarded, %d fell back, %d claimed", len(o.forwarded), len(o.fellBack), len(o.claims))
-		}
+	if o.count() > 1 && !l.excused(m, &o) {
+		l.fault(Doubled, m, "%d forwarded, %d fell back, %d claimed%s", len(o.forwarded), len(o.fellBack), len(o.claims), l.alias(m, &o))
 	}
 	l.unaltered(m, &o)
 	l.outcome(m, &o)
-}
-
-func (l *ledger) resubmitted(m *ESMELine, o *outcomes) bool {
-	return l.o.Resubmitted[m.MessageID] && len(o.fellBack) == 2 && o.count() == 2
 }
 
 // unaltered compares what came out with what went in.
@@ -254,117 +260,6 @@ func (l *ledger) unaltered(m *ESMELine, o *outcomes) {
 			l.fault(Altered, m, "the claim was answered with another sender")
 		}
 	}
-}
-
-// outcome counts what became of m and judges its receipts by it.
-func (l *ledger) outcome(m *ESMELine, o *outcomes) {
-	var name, channel string
-	var truth []string
-	switch {
-	case len(o.forwarded) > 0:
-		name = "forwarded"
-		l.r.Forwarded++
-		l.r.ForwardedFinal[o.forwarded[0].Final]++
-		truth = finals(o.forwarded)
-	case len(o.fellBack) > 0:
-		channel, truth = "carrier", finals(o.fellBack)
-		l.r.FellBackFinal[o.fellBack[0].Final]++
-		if o.fellBack[0].Final == "EXPIRED" { // neither app nor SMS in time
-			name = "expired"
-			l.r.Expired++
-		} else {
-			name = "fell-back"
-			l.r.FellBack++
-		}
-	case len(o.claims) > 0:
-		name, channel = "claimed", "app"
-		l.r.Claimed++
-		truth = []string{"UNKNOWN"}
-		if o.claims[0].Delivered/100 == 2 {
-			truth = []string{"DELIVRD"}
-			l.r.Delivered++
-		}
-		if o.claims[0].Read/100 == 2 {
-			l.r.Read++
-		}
-	case m.Responded == nil:
-		return
-	case l.refused[m.BodyBlank] && (!m.Asked || len(m.Receipts) > 0 && m.Receipts[0].Stat != "EXPIRED"):
-		// The SMSC refused the fallback for good: that is its outcome.
-		name, channel = "fell-back", "carrier"
-		l.r.FellBack++
-		l.r.FellBackFinal["REFUSED"]++
-		truth = []string{"UNDELIV", "REJECTD"}
-	case len(m.Receipts) > 0 && m.Receipts[0].Stat == "EXPIRED":
-		name, truth = "expired", []string{"EXPIRED"}
-		l.r.Expired++
-	default:
-		l.unmatchd[m] = true // lost, or so altered that it was not recognised
-		name = "lost"
-	}
-	if m.Responded != nil {
-		l.r.Latencies[name] = append(l.r.Latencies[name], m.Responded.Sub(*m.Submitted))
-		l.receipts(m, name, channel, truth)
-	}
-}
-
-func finals(list []*entry) (states []string) {
-	for _, e := range list {
-		states = append(states, e.Final)
-	}
-	return states
-}
-
-// receipts judges the receipts of an accepted message.
-func (l *ledger) receipts(m *ESMELine, name, channel string, truth []string) {
-	if !m.Asked {
-		if len(m.Receipts) > 0 {
-			l.fault(ReceiptUnasked, m, "%d receipts", len(m.Receipts))
-		}
-		return
-	}
-	l.r.ReceiptsAsked++
-	l.r.Asked[name]++
-	if len(m.Receipts) == 0 {
-		if name == "claimed" && truth[0] == "UNKNOWN" && l.o.PendingClaimed {
-			l.r.ReceiptsPending++
-			return
-		}
-		l.fault(ReceiptMissing, m, "%s", name)
-		return
-	}
-	first := m.Receipts[0]
-	for _, r := range m.Receipts[1:] {
-		if !l.o.RepeatedReceipts || r.Stat != first.Stat {
-			l.fault(ReceiptDoubled, m, "%s, then %s", first.Stat, r.Stat)
-			return
-		}
-		l.r.ReceiptsRepeated++
-	}
-	if why := untrue(m, first, name, channel, truth, l.o.ForwardedIDs); why != "" {
-		l.fault(ReceiptUntrue, m, "%s: %s", name, why)
-		return
-	}
-	l.r.ReceiptsMatched++
-	l.r.Matched[name]++
-}
-
-func untrue(m *ESMELine, r Receipt, name, channel string, truth []string, rawIDs bool) string {
-	for _, t := range truth {
-		if r.Stat == t {
-			truth = nil
-			break
-		}
-	}
-	switch {
-	case len(truth) > 0:
-		return fmt.Sprintf("says %s, the truth is %s", r.Stat, strings.Join(truth, " or "))
-	case r.ID != m.MessageID && (name != "forwarded" || rawIDs):
-		return fmt.Sprintf("names the id %q", r.ID)
-	case r.Channel != "" && channel != "" && r.Channel != channel:
-		return fmt.Sprintf("names the channel %q", r.Channel)
-	}
-	return ""
 }
 
 // missing tells messages that were altered beyond recognition from lost ones:
@@ -401,8 +296,25 @@ func (l *ledger) missing(lines []ESMELine) {
 	}
 }
 
+// stray notes a receipt that no message of its ESME owns. One that comes again
+// counts once.
+func (l *ledger) stray(all map[string]map[string]Receipt, systemID string, r Receipt) {
+	if all[systemID] == nil {
+		all[systemID] = map[string]Receipt{}
+	}
+	first, again := all[systemID][r.ID]
+	switch {
+	case !again:
+		all[systemID][r.ID] = r
+	case l.o.RepeatedReceipts && first.Stat == r.Stat:
+		l.r.ReceiptsRepeated++
+	default:
+		l.fault(ReceiptStray, nil, "an ESME %q took %s for %s, and then %s", systemID, first.Stat, r.ID, r.Stat)
+	}
+}
+
 // strays are outcomes and receipts that belong to no message.
-func (l *ledger) strays(receipts, unanswered map[string]int) {
+func (l *ledger) strays(receipts map[string]map[string]Receipt, unanswered map[string]int) {
 	for _, e := range l.all {
 		if !e.used {
 			l.fault(Stray, nil, "the SMSC accepted id %q on a bind of %q", e.ID, e.SystemID)
@@ -413,13 +325,20 @@ func (l *ledger) strays(receipts, unanswered map[string]int) {
 			l.fault(Stray, nil, "id %q was claimed", c.ID)
 		}
 	}
-	for systemID, n := range receipts {
+	for systemID, ids := range receipts {
 		// A message whose response was cut off has a receipt all the same, for
 		// an id that its ESME never saw.
+		n := len(ids)
 		known := min(n, unanswered[systemID])
 		l.r.ReceiptsUnanswered += known
-		for range n - known {
-			l.fault(ReceiptStray, nil, "an ESME %q took it", systemID)
+		if known == n {
+			continue
+		}
+		for id := range ids { // any of them may be the ones too many
+			if n--; n < known {
+				break
+			}
+			l.fault(ReceiptStray, nil, "an ESME %q took one for %q and more of the kind, with %d messages unanswered", systemID, id, known)
 		}
 	}
 }
@@ -428,7 +347,7 @@ func (l *ledger) strays(receipts, unanswered map[string]int) {
 func (l *ledger) handsets(lines []HandsetLine) {
 	for i := range lines {
 		h := &lines[i]
-		if h.Claim == 200 && h.Replay != 0 && (h.Replay != 200 || h.ReplaySum != h.Text) {
+		if h.Claim == 200 && h.Replay != 0 && (h.Replay != 200 || h.ReplaySum != h.Text) && !(h.Replay == 409 && l.over(h.ID)) {
 			l.fault(HandsetSaw, nil, "id %q: the winner's second claim got %d or another text", h.ID, h.Replay)
 		}
 		if h.Fault != "" {

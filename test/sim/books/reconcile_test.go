@@ -182,6 +182,23 @@ func TestEachFaultIsFound(t *testing.T) {
 	}
 }
 
+var expiredWord = Word{ID: "sEXPIRED", State: "EXPIRED"}
+
+// says is a gateway that knows these messages.
+func says(words ...Word) func(string) []Word {
+	return func(what string) []Word {
+		for _, w := range words {
+			if w.ID == what {
+				return []Word{w}
+			}
+		}
+		if what[0] == '+' {
+			return words
+		}
+		return nil
+	}
+}
+
 // What only a crash may leave behind is a fault until the options allow it.
 func TestAfterACrash(t *testing.T) {
 	b := world()
@@ -192,7 +209,8 @@ func TestAfterACrash(t *testing.T) {
 	if want := map[string]int{ReceiptDoubled: 1, Doubled: 1, ReceiptMissing: 1}; !cmp.Equal(strict.Counts, want) {
 		t.Errorf("strict: faults %v, want %v", strict.Counts, want)
 	}
-	lenient := Options{RepeatedReceipts: true, Resubmitted: map[string]bool{"sFELL": true}, PendingClaimed: true}
+	lenient := Options{RepeatedReceipts: true, Ask: says(Word{ID: "sFELL", State: "SMS_DELIVERED", Resubmits: 1}, expiredWord), PendingClaimed: true}
+	b.ESME[3].Validity = 10
 	r := Reconcile(b, lenient)
 	if !r.OK() || r.ReceiptsRepeated != 1 || r.ResubmittedDoubled != 1 || r.ReceiptsPending != 1 {
 		t.Errorf("lenient: %v, repeated %d, resubmitted %d, pending %d, want no fault and 1 each",

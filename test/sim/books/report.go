@@ -23,6 +23,11 @@ const (
 	ReceiptUntrue  = "receipt-untrue"  // says what did not happen, or names another channel or id
 	ReceiptUnasked = "receipt-unasked" // nobody asked
 	ReceiptStray   = "receipt-stray"   // names no message of its ESME
+	RecordGap      = "record-gap"      // the call detail records' sequence has a gap or a repetition
+	RecordMissing  = "record-missing"  // a diverted message has none
+	RecordDoubled  = "record-doubled"  // a message has more than one
+	RecordUntrue   = "record-untrue"   // says what did not happen
+	RecordStray    = "record-stray"    // names no message of any ESME
 )
 
 // Fault is one thing that must not be.
@@ -68,17 +73,28 @@ type Report struct {
 	ReceiptsMatched int `json:"receipts_matched"` // came once, true, with the right id
 	ReceiptsPending int `json:"receipts_pending"` // claimed, never acknowledged: due at the end of validity
 
-	// What only a crash may leave behind.
+	// What only a crash, a cut connection or a plan's preference may leave behind.
 	ReceiptsRepeated   int `json:"receipts_repeated"`
 	ReceiptsUnanswered int `json:"receipts_for_unanswered"`
-	ResubmittedDoubled int `json:"resubmitted_doubled"`
+	ResubmittedDoubled int `json:"resubmitted_doubled"` // messages whose SMS of unknown fate came again
+	LeasedDoubled      int `json:"leased_doubled"`      // claimed, never acknowledged, and sent as SMS, as the plan prefers
+	UnknownSMS         int `json:"unknown_sms"`         // an SMS whose answer was cut off until the validity was over
+	ClaimsCut          int `json:"claims_cut"`          // a claim whose answer was cut off until the validity was over
+
+	Records int `json:"cdr_records"` // call detail records of messages
 
 	Counts map[string]int `json:"faults"` // by kind
 	Faults []Fault        `json:"first_faults,omitempty"`
+
+	fates      map[string]*fate // of accepted, diverted messages, by the id that the ESME was given
+	unanswered map[string]int   // messages without a response, by system_id
 }
 
 // OK tells whether no fault was found.
 func (r *Report) OK() bool { return len(r.Counts) == 0 }
+
+// Diverted is the number of accepted messages that the gateway kept for itself.
+func (r *Report) Diverted() int { return len(r.fates) }
 
 // Accounted is the number of messages that have what they must have: the
 // accepted with an outcome, the refused and the unanswered.

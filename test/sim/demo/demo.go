@@ -17,6 +17,7 @@ import (
 
 	"shunt/test/sim/books"
 	"shunt/test/sim/esme"
+	"shunt/test/sim/stage"
 )
 
 // Options are what the demo is to do.
@@ -35,7 +36,7 @@ type Options struct {
 	Terminal bool // Progress is one
 }
 
-const password = "demo-pw"
+const claimWithin = 3 * time.Second
 
 var errFault = errors.New("not every message is accounted for")
 
@@ -44,13 +45,14 @@ type demo struct {
 	o       Options
 	dir     string
 	socket  string
-	yard    *yard
+	yard    *stage.Yard
+	conf    stage.Config
 	begun   time.Time
-	ctl     control
-	gateway *process
+	ctl     stage.Control
+	gateway *stage.Process
 	// Everything that is stopped at the end, in that order.
-	handset, smsc, apns, fcm *process
-	esmes                    []*process
+	handset, smsc, apns, fcm *stage.Process
+	esmes                    []*stage.Process
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
@@ -77,11 +79,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if d.dir, err = filepath.Abs(d.dir); err != nil {
 		return err
 	}
-	d.socket = d.path("noc.sock")
-	d.ctl = newControl(d.socket)
-	d.yard = newYard(d.dir)
+	d.conf = stage.Config{Dir: d.dir, ClaimWithin: claimWithin}
+	d.socket = d.conf.Socket()
+	d.ctl = stage.NewControl(d.socket)
+	d.yard = stage.NewYard(d.dir)
 	err = d.all(ctx)
-	d.yard.close()
+	d.yard.Close()
 	switch {
 	case err == nil && made:
 		return os.RemoveAll(d.dir)
@@ -127,16 +130,16 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 	for _, stale := range []string{"smsc.json", "apns.json", "fcm.json", "handset.json"} {
 		_ = os.Remove(d.path(stale))
 	}
-	if err := d.people(); err != nil {
+	if err := stage.People(d.dir, d.o.Numbers, d.o.Seed); err != nil {
 		return err
 	}
 	d.begun = time.Now()
-	sim := func(name string, args ...string) (*process, error) {
-		return d.yard.run(name, nil, d.o.Sim, append([]string{name, "--seed", strconv.FormatUint(d.o.Seed, 10)}, args...)...)
+	sim := func(name string, args ...string) (*stage.Process, error) {
+		return d.yard.Run(name, nil, d.o.Sim, append([]string{name, "--seed", strconv.FormatUint(d.o.Seed, 10)}, args...)...)
 	}
 	d.say("Starting the SMSC, the push providers, the gateway and %d phones in %s (seed %d)", d.o.Numbers, d.dir, d.o.Seed)
 	if d.smsc, err = sim("smsc", "--addr-file", d.path("smsc.json"), "--book", d.path("smsc.ndjson"),
-		"--accounts", "bank:"+password+",shop:"+password+",shunt:"+password,
+		"--accounts", "bank:"+stage.Password+",shop:"+stage.Password+",shunt:"+stage.Password,
 		"--latency", "5ms", "--jitter", "3ms", "--receipt-delay", "300ms", "--receipt-before-resp-rate", "0.01",
 		"--fail-rate", "0.02", "--expire-rate", "0.01", "--id", "hex"); err != nil {
 		return err
@@ -150,48 +153,49 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 	var smsc struct {
 		SMPP string `json:"smpp"`
 	}
-	var apns, fcm provider
-	if err := until(ctx, "the SMSC", d.smsc, func() bool { return readJSON(d.path("smsc.json"), &smsc) }); err != nil {
+	if err := stage.Until(ctx, "the SMSC", d.smsc, func() bool { return stage.ReadJSON(d.path("smsc.json"), &smsc) }); err != nil {
 		return err
 	}
-	if err := until(ctx, "APNs", d.apns, func() bool { return readJSON(d.path("apns.json"), &apns) }); err != nil {
+	if err := stage.Until(ctx, "APNs", d.apns, func() bool { return stage.ReadJSON(d.path("apns.json"), &d.conf.APNs) }); err != nil {
 		return err
 	}
-	if err := until(ctx, "FCM", d.fcm, func() bool { return readJSON(d.path("fcm.json"), &fcm) }); err != nil {
+	if err := stage.Until(ctx, "FCM", d.fcm, func() bool { return stage.ReadJSON(d.path("fcm.json"), &d.conf.FCM) }); err != nil {
 		return err
 	}
-	if err := d.configure(smsc.SMPP, apns, fcm); err != nil {
+	d.conf.SMSC, d.conf.Own = smsc.SMPP, smsc.SMPP
+	if err := d.conf.Write(); err != nil {
 		return err
 	}
-	if d.gateway, err = d.yard.run("shunt", nil, d.o.Shunt, "run", "-c", d.path("shunt.toml")); err != nil {
+	if d.gateway, err = d.yard.Run("shunt", nil, d.o.Shunt, "run", "-c", d.conf.File()); err != nil {
 		return err
 	}
-	var st status
-	if err := until(ctx, "the gateway", d.gateway, func() bool {
+	var st stage.Status
+	if err := stage.Until(ctx, "the gateway", d.gateway, func() bool {
 		var ok bool
-		st, ok = d.ctl.status()
-		return ok && st.ready()
+		st, ok = d.ctl.Status()
+		return ok && st.Ready()
 	}); err != nil {
 		return err
 	}
-	if err := d.pin(st); err != nil {
+	d.conf.Listen, d.conf.API = st.Listen[0], st.API[0] // its next start has the same ones
+	if err := d.conf.Write(); err != nil {
 		return err
 	}
-	if err := d.ctl.provision(d.path("devices.ndjson")); err != nil {
+	if err := d.ctl.Provision(d.path(stage.DevicesFile)); err != nil {
 		return err
 	}
-	if d.handset, err = sim("handset", "--api", "http://"+st.API[0], "--pushes", apns.Control, "--pushes", fcm.Control,
-		"--devices", d.path("devices.ndjson"), "--ready-file", d.path("handset.json"), "--book", d.path("handset.ndjson"),
+	if d.handset, err = sim("handset", "--api", "http://"+st.API[0], "--pushes", d.conf.APNs.Control, "--pushes", d.conf.FCM.Control,
+		"--devices", d.path(stage.DevicesFile), "--ready-file", d.path("handset.json"), "--book", d.path("handset.ndjson"),
 		"--offline", "0.15", "--late", "0.02", "--twice", "0.05", "--sync", "0.05",
 		"--claim-delay", "150ms", "--ack-delay", "80ms"); err != nil {
 		return err
 	}
-	return until(ctx, "the phones", d.handset, func() bool { return readJSON(d.path("handset.json"), &struct{}{}) })
+	return stage.Until(ctx, "the phones", d.handset, func() bool { return stage.ReadJSON(d.path("handset.json"), &struct{}{}) })
 }
 
 // send runs both ESMEs and waits for them.
 func (d *demo) send(ctx context.Context) error {
-	st, ok := d.ctl.status()
+	st, ok := d.ctl.Status()
 	if !ok {
 		return errors.New("the gateway's control socket does not answer")
 	}
@@ -227,14 +231,15 @@ func (d *demo) send(ctx context.Context) error {
 			return err
 		}
 		args := append([]string{
-			"esme", "--addr", st.Listen[0], "--system-id", e.name, "--password", password, "--numbers", d.path("numbers.txt"),
+			"esme", "--addr", st.Listen[0], "--system-id", e.name, "--password", stage.Password, "--numbers", d.path(stage.NumbersFile),
 			"--receipts", "0.8", "--seed", strconv.FormatUint(d.o.Seed, 10), "--book", d.path(e.name + ".ndjson"),
 			"--progress", "json", "--receipt-wait", receiptWait, "--linger", "500ms",
 		}, e.args...)
 		if d.o.Kills > 0 {
 			args = append(args, "--reconnect")
 		}
-		proc, err := d.yard.run("esme-"+e.name, &reader{p: p, name: e.name, log: log}, d.o.Sim, args...)
+		reader := &stage.ProgressReader{Update: func(q esme.Progress) { p.update(e.name, q) }, Log: log}
+		proc, err := d.yard.Run("esme-"+e.name, reader, d.o.Sim, args...)
 		if err != nil {
 			return err
 		}
@@ -248,7 +253,7 @@ func (d *demo) send(ctx context.Context) error {
 func (d *demo) await(ctx context.Context) error {
 	var errs []error
 	sent, killed := make(chan struct{}), make(chan error, 1)
-	gone := d.gateway.done
+	gone := d.gateway.Done
 	if d.o.Kills > 0 {
 		gone = nil // it is meant to
 		go func() { killed <- d.killing(ctx, sent) }()
@@ -257,12 +262,12 @@ func (d *demo) await(ctx context.Context) error {
 	}
 	for _, e := range d.esmes {
 		select {
-		case <-e.done:
-			if e.err != nil && d.o.Kills == 0 { // an ESME takes cut connections for faults; the books judge
-				errs = append(errs, fmt.Errorf("%s: %w", e.name, e.err))
+		case <-e.Done:
+			if e.Err != nil && d.o.Kills == 0 { // an ESME takes cut connections for faults; the books judge
+				errs = append(errs, fmt.Errorf("%s: %w", e.Name, e.Err))
 			}
 		case <-gone:
-			return fmt.Errorf("the gateway ended: %w", reason(d.gateway.err))
+			return fmt.Errorf("the gateway ended: %w", stage.Reason(d.gateway.Err))
 		case <-ctx.Done():
 			close(sent)
 			<-killed
@@ -276,8 +281,8 @@ func (d *demo) await(ctx context.Context) error {
 // settle waits until the gateway has nothing in hand: messages without a
 // receipt have outcomes too.
 func (d *demo) settle(ctx context.Context) error {
-	return until(ctx, "the gateway's last outcomes", d.gateway, func() bool {
-		st, ok := d.ctl.status()
+	return stage.Until(ctx, "the gateway's last outcomes", d.gateway, func() bool {
+		st, ok := d.ctl.Status()
 		return ok && st.Spool.LiveTotal == 0 && st.Spool.ReceiptsDue == 0
 	})
 }
@@ -286,7 +291,7 @@ func (d *demo) settle(ctx context.Context) error {
 // any that was diverted.
 func (d *demo) diverted() (id string) {
 	for _, e := range d.esmes {
-		lines, err := books.Read[books.ESMELine](d.path(strings.TrimPrefix(e.name, "esme-") + ".ndjson"))
+		lines, err := books.Read[books.ESMELine](d.path(strings.TrimPrefix(e.Name, "esme-") + ".ndjson"))
 		if err != nil {
 			continue
 		}
@@ -327,49 +332,41 @@ func (d *demo) shutDown() error {
 	return d.stop(append(d.esmes, d.handset, d.gateway, d.smsc, d.apns, d.fcm))
 }
 
-func (d *demo) stop(ps []*process) error {
+func (d *demo) stop(ps []*stage.Process) error {
 	var errs []error
 	for _, p := range ps {
 		if p == nil {
 			continue
 		}
-		if strings.HasPrefix(p.name, "esme-") && p.ended() {
+		if strings.HasPrefix(p.Name, "esme-") && p.Ended() {
 			continue // its error is known
 		}
-		errs = append(errs, p.stop())
+		errs = append(errs, p.Stop())
 	}
 	return errors.Join(errs...)
 }
 
 // reconcile adds the books up. Where the gateway was killed, a receipt may
 // have come again, and an SMS twice where the gateway says that it had to.
-func (d *demo) reconcile(b books.Books) (*books.Report, error) {
+func (d *demo) reconcile(b books.Books) *books.Report {
 	o := books.Options{Own: "shunt", ForwardedIDs: true, RepeatedReceipts: d.o.Kills > 0}
-	if o.RepeatedReceipts {
-		o.MaxFaults = d.o.Messages
-		var err error
-		if o.Resubmitted, err = d.resubmitted(books.Reconcile(b, o)); err != nil {
-			return nil, err
-		}
-		o.MaxFaults = 0
+	if d.o.Kills > 0 {
+		o.Ask = d.ctl.Words
 	}
-	return books.Reconcile(b, o), nil
+	return books.Reconcile(b, o)
 }
 
 // reckon reconciles the books and prints the table.
 func (d *demo) reckon(elapsed time.Duration, id string) error {
 	var paths []string
 	for _, e := range d.esmes {
-		paths = append(paths, d.path(strings.TrimPrefix(e.name, "esme-")+".ndjson"))
+		paths = append(paths, d.path(strings.TrimPrefix(e.Name, "esme-")+".ndjson"))
 	}
 	b, err := books.Load(d.path("smsc.ndjson"), d.path("handset.ndjson"), paths...)
 	if err != nil {
 		return err
 	}
-	r, err := d.reconcile(b)
-	if err != nil {
-		return err
-	}
+	r := d.reconcile(b)
 	if err := books.WriteFile(d.path("report.json"), r); err != nil {
 		return err
 	}
@@ -377,7 +374,7 @@ func (d *demo) reckon(elapsed time.Duration, id string) error {
 	table(d.o.Out, r)
 	for _, e := range d.esmes {
 		var sum esme.Summary
-		if json.Unmarshal(e.stdout.Bytes(), &sum) == nil {
+		if json.Unmarshal(e.Stdout.Bytes(), &sum) == nil {
 			d.say("%-5s %-8s %6d messages at %.0f/s, submit to response p50 %.1f ms, p99 %.1f ms",
 				sum.SystemID, sum.Client, sum.Submitted, sum.Rate, sum.Latency.P50, sum.Latency.P99)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"shunt/test/sim/books"
 	"shunt/test/sim/esme"
+	"shunt/test/sim/stage"
 )
 
 // bin holds the binaries, built once for all tests.
@@ -252,7 +253,7 @@ func TestProgressOfTwo(t *testing.T) {
 	var out, log bytes.Buffer
 	p := newProgress(&out, false, 100)
 	p.said = time.Time{}
-	r := &reader{p: p, name: "bank", log: &log}
+	r := &stage.ProgressReader{Update: func(q esme.Progress) { p.update("bank", q) }, Log: &log}
 	for _, s := range []string{`{"count":75,"answ`, `ered":30,"receipts_open":4}` + "\nno progr", "ess\n"} {
 		if n, err := r.Write([]byte(s)); n != len(s) || err != nil {
 			t.Fatalf("Write = %d, %v", n, err)

@@ -1,8 +1,6 @@
 package demo
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"sync"
@@ -58,37 +56,5 @@ func (p *progress) finish() {
 	defer p.mu.Unlock()
 	if p.bar != nil {
 		_ = p.bar.Finish()
-	}
-}
-
-// reader takes one ESME's stderr: lines of progress, and others for its log.
-type reader struct {
-	p    *progress
-	name string
-	log  io.Writer
-	rest []byte
-}
-
-const maxRest = 64 << 10
-
-// Write implements io.Writer; one goroutine of os/exec calls it.
-func (r *reader) Write(b []byte) (int, error) {
-	n := len(b)
-	r.rest = append(r.rest, b...)
-	for {
-		line, rest, found := bytes.Cut(r.rest, []byte("\n"))
-		if !found {
-			if len(r.rest) > maxRest {
-				r.rest = nil
-			}
-			return n, nil
-		}
-		r.rest = rest
-		var part esme.Progress
-		if json.Unmarshal(line, &part) == nil {
-			r.p.update(r.name, part)
-		} else {
-			_, _ = fmt.Fprintf(r.log, "%s\n", line)
-		}
 	}
 }

@@ -31,14 +31,20 @@ type Options struct {
 	Version              byte // interface_version
 	Window               int  // unanswered submit_sm a bind
 	Client               string
-	Rate                 float64 // submit_sm a second over all binds; 0: as fast as it goes
-	Count                int     // submit_sm in all; 0: until stopped
-	Numbers, NumberRange string  // a file, or FROM-TO
+	Rate                 float64       // submit_sm a second over all binds; 0: as fast as it goes
+	Count                int           // submit_sm in all; 0: until stopped
+	For                  time.Duration // sends for so long; 0: no end but Count
+	Numbers, NumberRange string        // a file, or FROM-TO
 	From                 []string
 	Mix                  string
+	Burst                int           // up to so many messages in sequence between the same two; 0: 1
 	Receipts             float64       // share that asks for a receipt
+	OnFailure            float64       // share that asks for one in case of failure only
 	Validity             time.Duration // 0: the SMSC's default
-	IDForm               string        // raw, hex-resp-dec-receipt, dec-resp-hex-receipt
+	ValidityShare        float64       // of the messages that have it; 0: all
+	ReceiverUp           time.Duration // receivers stay bound so long, and then away for ReceiverDown; 0: for good
+	ReceiverDown         time.Duration
+	IDForm               string // raw, hex-resp-dec-receipt, dec-resp-hex-receipt
 	Seed                 uint64
 	Book                 string
 	ReceiptWait          time.Duration // without any news, before missing receipts are given up
@@ -73,6 +79,7 @@ type Summary struct {
 	ReceiptsMatched int            `json:"receipts_matched"`
 	ReceiptsMissing int            `json:"receipts_missing"`
 	ReceiptsDoubled int            `json:"receipts_doubled"`
+	OfFailures      int            `json:"receipts_of_failures"` // that were asked for in case of failure only
 	Unmatched       int            `json:"receipts_unmatched"`
 	Unasked         int            `json:"receipts_unasked"`
 	Unreadable      int            `json:"receipts_unreadable"`
@@ -136,7 +143,10 @@ func (o *Options) check() error {
 	if o.Version == 0 {
 		o.Version = pdu.Version34
 	}
-	o.Binds, o.Window = max(o.Binds, 1), max(o.Window, 1)
+	o.Binds, o.Window, o.Burst = max(o.Binds, 1), max(o.Window, 1), max(o.Burst, 1)
+	if o.ValidityShare <= 0 {
+		o.ValidityShare = 1
+	}
 	if o.ReceiptWait <= 0 {
 		o.ReceiptWait = 30 * time.Second
 	}
@@ -156,6 +166,10 @@ func (o *Options) check() error {
 		return fmt.Errorf("id %q: want raw, hex-resp-dec-receipt or dec-resp-hex-receipt", o.IDForm)
 	case o.Binds > 1000 || o.Window > 100_000 || o.Count < 0 || o.Rate < 0:
 		return errors.New("binds at most 1000, window at most 100000, count and rate 0 or more")
+	case o.Receipts+o.OnFailure > 1 || o.ValidityShare > 1:
+		return errors.New("receipts and on-failure together, and validity-share: at most 1")
+	case o.ReceiverUp > 0 && (o.Bind != "tx+rx" || !o.Reconnect || o.ReceiverDown <= 0):
+		return errors.New("receiver-up: only with --bind tx+rx, --reconnect and --receiver-down")
 	}
 	return nil
 }
@@ -223,6 +237,11 @@ func (r *run) generate(ctx context.Context, gen *generator) error {
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if r.o.Rate > 0 {
 		limit = rate.NewLimiter(rate.Limit(r.o.Rate), max(1, int(r.o.Rate/50)))
+	}
+	if r.o.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.o.For)
+		defer cancel()
 	}
 	for n := 0; r.o.Count == 0 || n < r.o.Count; n++ {
 		s, err := gen.next()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
@@ -20,6 +21,9 @@ type submit struct {
 	whole string // of such a part, the whole text
 	sm    pdu.SM
 	asked bool
+
+	onFailure bool // asks for a receipt in case of failure only
+	validity  int  // seconds; 0: none
 }
 
 // share is one kind of text and its weight in the mix.
@@ -94,8 +98,13 @@ type generator struct {
 	mix      []share
 	total    float64
 	receipts float64
-	validity string
-	onlyTLV  bool // no second TLV: the client does not keep their order
+	failures float64 // share that asks for a receipt in case of failure only
+	validity int     // seconds; 0: none
+	short    float64 // share that has the validity
+	burst    int     // most messages in sequence between the same two
+	left     int     // of them
+	to, by   string  // those two
+	onlyTLV  bool    // no second TLV: the client does not keep their order
 	seq      int
 	count    int // messages in all, 0: no end
 	long     uint16
@@ -110,15 +119,16 @@ func newGenerator(o *Options, numbers []string) (*generator, error) {
 	g := &generator{
 		rng: rand.New(rand.NewPCG(o.Seed, 0x45534d45)), tag: fmt.Sprintf("%s%X", strings.ToUpper(o.SystemID), o.Seed&0xFFF),
 		numbers: numbers, from: o.From, mix: mix, count: o.Count, receipts: o.Receipts, onlyTLV: o.Client == ClientGoSMPP,
+		failures: o.OnFailure, validity: int(o.Validity / time.Second), short: o.ValidityShare, burst: o.Burst,
+	}
+	for _, b := range []byte(g.tag) { // references of several ESMEs to the same number differ
+		g.long = g.long*31 + uint16(b)
 	}
 	for _, m := range mix {
 		g.total += m.weight
 	}
 	if g.total <= 0 {
 		return nil, fmt.Errorf("mix: no weight above 0")
-	}
-	if o.Validity > 0 {
-		g.validity = pdu.RelativeTime(o.Validity)
 	}
 	return g, nil
 }
@@ -154,8 +164,18 @@ func (g *generator) next() (submit, error) {
 	kind := g.kind()
 	g.seq++
 	ref := g.tag + "-" + strings.ToUpper(strconv.FormatInt(int64(g.seq)+46656, 36))
-	dest, from := pick(g, g.numbers), pick(g, g.from)
-	asked := g.rng.Float64() < g.receipts
+	if g.left--; g.left <= 0 {
+		g.to, g.by, g.left = pick(g, g.numbers), pick(g, g.from), 1
+		if g.burst > 1 {
+			g.left += g.rng.IntN(g.burst)
+		}
+	}
+	draw := g.rng.Float64()
+	asked, onFailure := draw < g.receipts, draw >= g.receipts && draw < g.receipts+g.failures
+	validity := g.validity
+	if validity > 0 && g.short < 1 && g.rng.Float64() >= g.short {
+		validity = 0
+	}
 	texts, whole := []string{g.fill(pick(g, corpora[kind]), ref)}, ""
 	switch kind {
 	case "payload":
@@ -177,14 +197,20 @@ func (g *generator) next() (submit, error) {
 		g.long++
 	}
 	for i, text := range texts {
-		sm := pdu.SM{Source: address(from), Dest: address(dest), Validity: []byte(g.validity)}
-		if asked {
+		sm := pdu.SM{Source: address(g.by), Dest: address(g.to)}
+		if validity > 0 {
+			sm.Validity = []byte(pdu.RelativeTime(time.Duration(validity) * time.Second))
+		}
+		switch {
+		case asked:
 			sm.RegisteredDelivery = 1
+		case onFailure:
+			sm.RegisteredDelivery = 2
 		}
 		if err := g.body(&sm, kind, text, i, len(texts)); err != nil {
 			return submit{}, fmt.Errorf("message %d (%s): %w", g.seq, kind, err)
 		}
-		g.pending = append(g.pending, submit{seq: g.seq, kind: kind, text: text, whole: whole, sm: sm, asked: asked})
+		g.pending = append(g.pending, submit{seq: g.seq, kind: kind, text: text, whole: whole, sm: sm, asked: asked, onFailure: onFailure, validity: validity})
 		if i < len(texts)-1 {
 			g.seq++
 		}

@@ -106,10 +106,15 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 		if l.id == pdu.BindReceiver {
 			offer = nil
 		}
+		leave := l.leave()
+		left := false
 		for open := true; open; {
 			select {
 			case offer <- s:
 				offer = nil
+			case <-leave:
+				left = true
+				go s.Unbind(2 * time.Second)
 			case err = <-ended:
 				open = false
 			}
@@ -117,6 +122,12 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 		stop()
 		if ctx.Err() != nil {
 			return
+		}
+		if left {
+			if !pause(ctx, l.r.o.ReceiverDown) || l.bind(ctx) != nil {
+				return
+			}
+			continue
 		}
 		l.r.lost.Add(1)
 		if !l.r.o.Reconnect {
@@ -126,6 +137,26 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 		if l.bind(ctx) != nil {
 			return
 		}
+	}
+}
+
+// leave is when a receiver that comes and goes is to go; nil: never.
+func (l *link) leave() <-chan time.Time {
+	if l.id != pdu.BindReceiver || l.r.o.ReceiverUp <= 0 {
+		return nil
+	}
+	return time.After(l.r.o.ReceiverUp)
+}
+
+// pause waits; false: ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -45,7 +45,7 @@ func (t *tracker) sent(s *submit, body []byte, sm *pdu.SM, systemID string) *boo
 	now := time.Now()
 	l := &books.ESMELine{
 		Seq: s.seq, SystemID: systemID, Kind: s.kind, Source: string(sm.Source.Addr), Dest: string(sm.Dest.Addr),
-		Asked: s.asked, Submitted: &now,
+		Asked: s.asked, OnFailure: s.onFailure, Validity: s.validity, Submitted: &now,
 	}
 	if t.keep {
 		l.Body, l.BodyBlank, l.UserData, l.Text = books.Sum(body), books.SumBlank(sm), books.Sum(payload), books.Sum([]byte(s.text))
@@ -90,7 +90,7 @@ func (t *tracker) answered(l *books.ESMELine, status pdu.Status, id string) {
 		return
 	}
 	t.sum.Accepted++
-	if !l.Asked && !t.keep {
+	if !l.Asked && !l.OnFailure && !t.keep {
 		return
 	}
 	key := t.key(id, t.form == "hex-resp-dec-receipt", t.form == "dec-resp-hex-receipt")
@@ -159,10 +159,12 @@ func (t *tracker) deliver(m *pdu.SM) {
 func (t *tracker) match(key string, l *books.ESMELine, r books.Receipt) {
 	l.Receipts = append(l.Receipts, r)
 	switch {
-	case !l.Asked:
+	case !l.Asked && (!l.OnFailure || r.Stat == "DELIVRD"):
 		t.sum.Unasked++
 	case len(l.Receipts) > 1:
 		t.sum.ReceiptsDoubled++
+	case !l.Asked:
+		t.sum.OfFailures++
 	default:
 		t.sum.ReceiptsMatched++
 		t.open--

@@ -58,6 +58,7 @@ func Command() *cobra.Command {
 	f.Float64Var(&o.ExpireRate, "expire-rate", 0, "share that ends EXPIRED")
 	f.Float64Var(&o.MORate, "mo-rate", 0, "messages of its own a second")
 	f.StringVar(&o.Book, "book", "", "write one JSON line a submit_sm to this file")
+	f.BoolVar(&o.Lasting, "lasting", false, "go on with the book of a process that was killed, and with the receipts that it owed")
 	f.BoolVar(&o.Sink, "sink", false, "answer every submit_sm at once and do nothing else")
 	f.IntVar(&o.Window, "window", 100, "unanswered deliver_sm a bind")
 	f.IntVar(&o.Held, "held", 500_000, "messages with an open receipt; above it ESME_RMSGQFUL")

@@ -59,20 +59,13 @@ func (s *Server) submit(c *conn, p pdu.PDU) {
 		return
 	}
 	payload, ok := m.Payload()
-	msg := &message{
-		line: books.SMSCLine{
-			At: time.Now(), SystemID: c.systemID, Bind: c.number,
-			Source: string(m.Source.Addr), Dest: string(m.Dest.Addr),
-			Body: books.Sum(p.Body()), BodyBlank: books.SumBlank(&m),
-			ESMClass: m.ESMClass, DataCoding: m.DataCoding, UserData: books.Sum(payload),
-			Asked: m.RegisteredDelivery&3 != 0,
-		},
-		registered: m.RegisteredDelivery, state: smpp.StateEnroute,
-		source: clone(m.Source), dest: clone(m.Dest),
-	}
-	if m.DataCoding <= 3 && m.ESMClass&0x40 == 0 {
-		msg.text = bytes.Clone(payload[:min(len(payload), 20)])
-	}
+	msg := newMessage(&m, books.SMSCLine{
+		At: time.Now(), SystemID: c.systemID, Bind: c.number,
+		Source: string(m.Source.Addr), Dest: string(m.Dest.Addr),
+		Body: books.Sum(p.Body()), BodyBlank: books.SumBlank(&m),
+		ESMClass: m.ESMClass, DataCoding: m.DataCoding, UserData: books.Sum(payload),
+		Asked: m.RegisteredDelivery&3 != 0,
+	})
 	s.mu.Lock()
 	s.sum.Submits++
 	status := s.judge(ok)
@@ -84,6 +77,11 @@ func (s *Server) submit(c *conn, p pdu.PDU) {
 		return
 	}
 	s.take(msg)
+	if s.o.Lasting { // before the response: what is answered is in the book
+		msg.line.Open = p.Body()
+		s.book.Write(&msg.line)
+		msg.line.Open = nil
+	}
 	early := msg.asked() && s.rng.Float64() < s.o.ReceiptBeforeResp
 	if s.o.Unacked {
 		msg.line.Unanswered = true
@@ -95,6 +93,52 @@ func (s *Server) submit(c *conn, p pdu.PDU) {
 	if !early {
 		s.arrange(msg)
 	}
+}
+
+func newMessage(m *pdu.SM, line books.SMSCLine) *message {
+	payload, _ := m.Payload()
+	msg := &message{
+		line: line, registered: m.RegisteredDelivery, state: smpp.StateEnroute,
+		source: clone(m.Source), dest: clone(m.Dest),
+	}
+	if m.DataCoding <= 3 && m.ESMClass&0x40 == 0 {
+		msg.text = bytes.Clone(payload[:min(len(payload), 20)])
+	}
+	return msg
+}
+
+// resume goes on with the book of a process before this one: its ids, and the
+// messages that are not done.
+func (s *Server) resume() error {
+	lines, err := books.ReadSMSC(s.o.Book)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if l.Status != uint32(pdu.ROK) {
+			continue
+		}
+		resp, receipt := s.ids()
+		if resp != l.ID {
+			return fmt.Errorf("book %s: message id %q, want %q: the seed or the form of ids is another", s.o.Book, l.ID, resp)
+		}
+		if len(l.Open) == 0 {
+			continue
+		}
+		var m pdu.SM
+		if err := m.Decode(pdu.PDU(append(pdu.AppendHeader(nil, pdu.SubmitSM, pdu.ROK, 1), l.Open...))); err != nil {
+			return fmt.Errorf("book %s: message %s: %w", s.o.Book, l.ID, err)
+		}
+		l.Open = nil
+		msg := newMessage(&m, l)
+		msg.id, msg.receiptID = resp, receipt
+		msg.final = s.fate(msg)
+		s.sum.Resumed++
+		s.open[msg] = struct{}{}
+		s.byID[msg.id] = msg
+		s.arrange(msg)
+	}
+	return nil
 }
 
 // judge draws the status of a submit_sm; the caller holds mu.
@@ -120,12 +164,16 @@ func (s *Server) judge(oneText bool) pdu.Status {
 func (s *Server) take(msg *message) {
 	s.sum.Accepted++
 	msg.id, msg.receiptID = s.ids()
-	sum, _ := hex.DecodeString(msg.line.BodyBlank[:16])
-	draw := (binary.BigEndian.Uint64(sum) ^ s.o.Seed*0x9E3779B97F4A7C15) >> 11
-	msg.final = s.o.final(float64(draw) / (1 << 53))
+	msg.final = s.fate(msg)
 	msg.line.ID, msg.line.Final = msg.id, msg.final.Stat()
 	s.open[msg] = struct{}{}
 	s.byID[msg.id] = msg
+}
+
+func (s *Server) fate(msg *message) smpp.MessageState {
+	sum, _ := hex.DecodeString(msg.line.BodyBlank[:16])
+	draw := (binary.BigEndian.Uint64(sum) ^ s.o.Seed*0x9E3779B97F4A7C15) >> 11
+	return s.o.final(float64(draw) / (1 << 53))
 }
 
 // ids are the next message's ids, in its response and in its receipt.

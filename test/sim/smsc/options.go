@@ -44,10 +44,11 @@ type Options struct {
 	ExpireRate        float64 // share that ends EXPIRED
 	MORate            float64 // deliver_sm of its own a second, to all binds together
 
-	Book   string // file, if set
-	Sink   bool   // answers every submit_sm at once and does nothing else
-	Window int    // unanswered deliver_sm a bind (100)
-	Held   int    // messages with an open receipt; above it ESME_RMSGQFUL (500,000)
+	Book    string // file, if set
+	Lasting bool   // the book survives kill -9: every message is in it before its response, and a new start goes on with it
+	Sink    bool   // answers every submit_sm at once and does nothing else
+	Window  int    // unanswered deliver_sm a bind (100)
+	Held    int    // messages with an open receipt; above it ESME_RMSGQFUL (500,000)
 }
 
 func (o *Options) check() error {
@@ -75,6 +76,9 @@ func (o *Options) check() error {
 	}
 	if o.Latency < 0 || o.Jitter < 0 || o.ReceiptDelay < 0 || o.MORate < 0 || o.MORate > 10_000 {
 		return errors.New("latency, jitter, receipt-delay and mo-rate: want 0 or more, mo-rate at most 10000")
+	}
+	if o.Lasting && (o.Book == "" || o.ID == IDULID) {
+		return errors.New("lasting: want a book, and ids other than ulid")
 	}
 	if o.ErrorStatus == 0 {
 		o.ErrorStatus = uint32(pdu.RSYSERR)
@@ -115,6 +119,7 @@ type Summary struct {
 	Throttled     uint64 `json:"throttled"`
 	Malformed     uint64 `json:"malformed"`
 	Unknown       uint64 `json:"unknown_commands"`
+	Resumed       uint64 `json:"resumed"` // messages of a process before this one that were not done
 	ReceiptsTaken uint64 `json:"receipts_taken"`
 	ReceiptsOpen  uint64 `json:"receipts_open"`
 	ReceiptsAgain uint64 `json:"receipts_sent_again"`

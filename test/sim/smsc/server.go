@@ -59,15 +59,25 @@ func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	book, err := books.Create(o.Book)
+	create := books.Create
+	if o.Lasting {
+		create = books.Append
+	}
+	book, err := create(o.Book)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{
+	s := &Server{
 		o: o, book: book, times: newSchedule(), rng: rand.New(rand.NewPCG(o.Seed, 0x534d5343)),
 		conns: map[*conn]struct{}{}, accounts: map[string]*account{}, open: map[*message]struct{}{},
 		byID: map[string]*message{}, sum: Summary{Seed: o.Seed},
-	}, nil
+	}
+	if o.Lasting {
+		if err := s.resume(); err != nil {
+			return nil, errors.Join(err, book.Close())
+		}
+	}
+	return s, nil
 }
 
 // Start listens and returns. Close ends everything that it started.

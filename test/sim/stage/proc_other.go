@@ -1,11 +1,11 @@
 //go:build !linux
 
-package demo
+package stage
 
 import "syscall"
 
 // attributes keep the terminal's SIGINT from the children, whose end has an
-// order. Only Linux ends them should the demo be killed.
+// order. Only Linux ends them should their parent be killed.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
