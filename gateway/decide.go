@@ -283,7 +283,7 @@ const doubtAfterCrash = 5 * time.Second
 // that stopped in an orderly way: it may have been killed before its answers
 // were through.
 func (g *Gateway) restoreDoubts(now time.Time) error {
-	if os.Remove(g.stoppedFile()) == nil {
+	if os.Remove(g.stoppedFile()) == nil && syncDir(g.cfg.Node.DataDir) == nil { // gone before this run can be killed
 		return nil
 	}
 	last, ok := g.spool.Newest()
@@ -301,8 +301,12 @@ func (g *Gateway) restoreDoubts(now time.Time) error {
 // stoppedFile is there after an orderly stop, until the next start.
 func (g *Gateway) stoppedFile() string { return filepath.Join(g.cfg.Node.DataDir, "stopped") }
 
-// stopped notes that every bind was unbound, after its answers.
+// stopped notes that every bind had its answers, unless one was lost with some
+// in doubt: the next start doubts them too.
 func (g *Gateway) stopped() {
+	if g.resubmits.InDoubt(time.Now()) {
+		return
+	}
 	if err := os.WriteFile(g.stoppedFile(), nil, 0o600); err != nil {
 		g.log.Warn("orderly stop cannot be noted: a submit that comes again after the next start may be taken for one of before", "error", err)
 	}

@@ -71,6 +71,11 @@ func (m *modeFile) write(text string) error {
 	if err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir makes what was created in, renamed in or removed from dir durable.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"shunt/gateway/msg"
 	"shunt/gateway/resubmit"
+	"shunt/gateway/upstream"
 	"shunt/smpp/pdu"
 	"shunt/store/spool"
 )
@@ -19,8 +22,9 @@ type rawESME struct {
 	conn *net.TCPConn
 }
 
-// bindRaw binds.
-func bindRaw(t testing.TB, addr, systemID string) *rawESME {
+// bindRaw binds. With a small buffer the ESME's system takes little of what
+// the ESME does not read.
+func bindRaw(t testing.TB, addr, systemID string, small bool) *rawESME {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -28,6 +32,11 @@ func bindRaw(t testing.TB, addr, systemID string) *rawESME {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	e := &rawESME{t, conn.(*net.TCPConn)}
+	if small {
+		if err := e.conn.SetReadBuffer(2048); err != nil {
+			t.Fatal(err)
+		}
+	}
 	b := pdu.Bind{SystemID: systemID, Password: "pw", InterfaceVersion: pdu.Version34}
 	e.write(b.Append(nil, pdu.BindTransceiver, 1))
 	if p := e.read(); p.Status() != pdu.ROK {
@@ -97,7 +106,23 @@ func (n *node) hold() (release func()) {
 		<-done
 	})
 	<-held
-	return func() { close(done) }
+	release = sync.OnceFunc(func() { close(done) })
+	n.t.Cleanup(release)
+	return release
+}
+
+// only waits for the one bind that is up: an ESME has its answer a little
+// before the gateway knows it by its name.
+func (n *node) only() (b *upstream.Bind) {
+	n.t.Helper()
+	n.until("one ESME is bound", func() bool {
+		all := n.g.hub.Binds()
+		if len(all) == 1 {
+			b = all[0]
+		}
+		return len(all) == 1
+	})
+	return b
 }
 
 // alone waits until no ESME is bound, so that the gateway knows of the loss.
@@ -124,11 +149,11 @@ func (n *node) recent() (ids []string) {
 func (n *node) unanswered(systemID string, p pdu.PDU, lose func(*rawESME)) string {
 	n.t.Helper()
 	before := len(n.recent())
-	e := bindRaw(n.t, n.addr(), systemID)
+	e := bindRaw(n.t, n.addr(), systemID, false)
+	in := n.only()
 	release := n.hold()
-	in := n.g.hub.Binds()
 	e.submit(p, 7)
-	n.until("it is read", func() bool { return in[len(in)-1].Holds() })
+	n.until("it is read", in.Holds)
 	lose(e)
 	n.alone()
 	release()
@@ -146,7 +171,7 @@ func TestResubmit(t *testing.T) {
 			t.Run(what+", "+how, func(t *testing.T) {
 				a := newAppNode(t, nil)
 				lost := a.unanswered("parcels", p, lose)
-				e := bindRaw(t, a.addr(), "parcels")
+				e := bindRaw(t, a.addr(), "parcels", false)
 				e.submit(p, 1234)
 				if id := e.answer(); id != lost {
 					t.Errorf("again: message_id %q, want %q", id, lost)
@@ -195,9 +220,9 @@ func TestResubmitOfAnother(t *testing.T) {
 func TestTwinsResubmitted(t *testing.T) {
 	a := newAppNode(t, nil)
 	p := saying("Your parcel is here.", nil)
-	e := bindRaw(t, a.addr(), "parcels")
+	e := bindRaw(t, a.addr(), "parcels", false)
 	release := a.hold()
-	in := a.g.hub.Binds()[0]
+	in := a.only()
 	e.submit(p, 7)
 	e.submit(p, 8)
 	e.submit(submitTo(stranger, nil), 9)
@@ -207,7 +232,7 @@ func TestTwinsResubmitted(t *testing.T) {
 	release()
 	a.until("both are stored", func() bool { return len(a.recent()) == 2 })
 	lost := a.recent()
-	e = bindRaw(t, a.addr(), "parcels")
+	e = bindRaw(t, a.addr(), "parcels", false)
 	var again []string
 	for seq := range uint32(2) {
 		e.submit(p, 10+seq)
@@ -226,15 +251,15 @@ func TestTwinsResubmitted(t *testing.T) {
 func TestResubmitDuringCommit(t *testing.T) {
 	a := newAppNode(t, nil)
 	p := saying("Your parcel is here.", nil)
-	e := bindRaw(t, a.addr(), "parcels")
+	e := bindRaw(t, a.addr(), "parcels", false)
 	release := a.hold()
-	in := a.g.hub.Binds()[0]
+	in := a.only()
 	e.submit(p, 7)
 	a.until("it is read", in.Holds)
 	e.cut()
 	a.alone()
-	e = bindRaw(t, a.addr(), "parcels")
-	in = a.g.hub.Binds()[0]
+	e = bindRaw(t, a.addr(), "parcels", false)
+	in = a.only()
 	e.submit(p, 8)
 	a.until("it is read again", in.Holds)
 	release()
@@ -268,7 +293,7 @@ func TestNoResubmit(t *testing.T) {
 		}},
 		{"nothing", func(*rawESME) {}},
 	} {
-		e := bindRaw(t, a.addr(), "parcels")
+		e := bindRaw(t, a.addr(), "parcels", false)
 		e.submit(p, 7)
 		id := e.answer()
 		if seen[id] {
@@ -279,6 +304,37 @@ func TestNoResubmit(t *testing.T) {
 		if c.what != "nothing" {
 			a.alone()
 		}
+	}
+}
+
+// TestAnswerInTheBuffer: an answer that was sent, and that the ESME's system
+// never took, is in doubt; those before it, which it took, are not.
+func TestAnswerInTheBuffer(t *testing.T) {
+	a := newAppNode(t, nil)
+	early, late := saying("early", nil), saying("late", nil)
+	e := bindRaw(t, a.addr(), "parcels", true)
+	e.submit(early, 1)
+	first := e.answer()
+	var burst []byte
+	for seq := range uint32(1000) { // more answers than the ESME's system takes
+		burst = pdu.AppendHeader(burst, pdu.EnquireLink, pdu.ROK, 100+seq)
+	}
+	late.SetSeq(2)
+	e.write(append(burst, late...))
+	a.until("it is stored", func() bool { return len(a.recent()) == 2 })
+	in := a.only()
+	a.until("it is answered", func() bool { return !in.Holds() })
+	lost := a.recent()[1]
+	e.cut()
+	a.alone()
+	e = bindRaw(t, a.addr(), "parcels", false)
+	e.submit(late, 3)
+	if id := e.answer(); id != lost {
+		t.Errorf("the late one again: message_id %q, want %q", id, lost)
+	}
+	e.submit(early, 4)
+	if id := e.answer(); id == first || id == lost || !ours(id) {
+		t.Errorf("the early one again: message_id %q, want a new message", id)
 	}
 }
 
@@ -305,7 +361,33 @@ func TestResubmitAfterARestart(t *testing.T) {
 	p := saying("Your parcel is here.", nil)
 	first := bind(t, a.addr(), "parcels", 0x34).submit(bytes.Clone(p))
 	b := a.next()
-	if id := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p)); id == first || !ours(id) {
-		t.Errorf("the same text after an orderly stop: message_id %q, want a new message", id)
+	second := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p))
+	if second == first || !ours(second) {
+		t.Errorf("the same text after an orderly stop: message_id %q, want a new message", second)
+	}
+	b.halt()
+	if err := os.Remove(b.g.stoppedFile()); err != nil { // as after a kill
+		t.Fatal(err)
+	}
+	c := &appNode{node: b.again(), provider: b.provider, bearer: b.bearer}
+	e := bind(t, c.addr(), "parcels", 0x34)
+	for _, want := range []string{first, second} {
+		if id := e.submit(bytes.Clone(p)); id != want {
+			t.Errorf("the same text after a kill: message_id %q, want %q", id, want)
+		}
+	}
+	if id := e.submit(bytes.Clone(p)); id == first || id == second || !ours(id) {
+		t.Errorf("and once more: message_id %q, want a new message", id)
+	}
+}
+
+// TestDoubtsOutliveAStop: what is in doubt at an orderly stop is so afterwards.
+func TestDoubtsOutliveAStop(t *testing.T) {
+	a := newAppNode(t, nil)
+	p := saying("Your parcel is here.", nil)
+	lost := a.unanswered("parcels", p, (*rawESME).cut)
+	b := a.next()
+	if id := bind(t, b.addr(), "parcels", 0x34).submit(bytes.Clone(p)); id != lost {
+		t.Errorf("message_id %q, want %q", id, lost)
 	}
 }

@@ -193,6 +193,15 @@ func (t *Table) sweep(now time.Time) {
 // Any tells whether anything is in doubt: most of the time nothing is.
 func (t *Table) Any() bool { return t.some.Load() }
 
+// InDoubt tells whether any answer is in doubt now.
+func (t *Table) InDoubt(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.swept = time.Time{}
+	t.sweep(now)
+	return t.doubt > 0
+}
+
 // Take gives the answer in doubt to a submit with that Key, once: true says that
 // found was or will be called, with the message_id of the first one, or not ok
 // if that was not stored after all.

@@ -76,6 +76,9 @@ func TestResubmit(t *testing.T) {
 			}
 			lost := noon.Add(c.age)
 			table.Lost(&l, has(c.has), lost)
+			if got, want := table.InDoubt(lost.Add(c.wait)), c.want != ""; got != want {
+				t.Errorf("InDoubt() = %t, want %t", got, want)
+			}
 			if got := take(&table, k, lost.Add(c.wait)); got != c.want {
 				t.Errorf("resubmit got %q, want %q", got, c.want)
 			}
