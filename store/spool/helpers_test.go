@@ -3,7 +3,9 @@ package spool
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,8 +93,17 @@ func do(t testing.TB, s *Spool, e Event) Record {
 	return r.Record
 }
 
-// checkInBubbles is rapid.Check with a bubble of its own for every check.
+// checkInBubbles is rapid.Check with a bubble of its own for every check. Each
+// opens a spool of its own, so it makes a third of the checks.
 func checkInBubbles(t *testing.T, prop func(*rapid.T)) {
+	checks := flag.Lookup("rapid.checks").Value
+	all := checks.String()
+	n, err := strconv.Atoi(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = checks.Set(strconv.Itoa(max(n/3, 1)))
+	defer func() { _ = checks.Set(all) }()
 	rapid.Check(t, func(rt *rapid.T) {
 		var failure any
 		synctest.Test(t, func(*testing.T) {

@@ -33,7 +33,9 @@ func (l *events) observe(c Change) {
 	l.lines = append(l.lines, fmt.Sprintf("%s %s: %s → %s", time.Since(l.start).Round(time.Millisecond), c.Event.Kind, c.From, c.To))
 }
 
+// take waits for the spool to be at rest: the observer comes after the answer.
 func (l *events) take() []string {
+	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := l.lines
@@ -43,7 +45,6 @@ func (l *events) take() []string {
 
 func (l *events) want(t testing.TB, what string, want ...string) {
 	t.Helper()
-	synctest.Wait()
 	if got := l.take(); !slices.Equal(got, want) {
 		t.Errorf("%s:\n got %q\nwant %q", what, got, want)
 	}

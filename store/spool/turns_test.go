@@ -292,6 +292,9 @@ func TestTurnAfterTheLease(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		wantStates(t, s, []msg.ID{first.ID, second.ID, third.ID}, msg.Fallback, msg.Accepted, msg.Held)
+		if got := log.of(msg.EvTurn); !slices.Equal(got, []string{second.WireID}) {
+			t.Errorf("turns of %v while the second is under way, want its own", got)
+		}
 		do(t, s, Event{ID: second.ID, Kind: msg.EvPushDead})
 		synctest.Wait()
 		for _, m := range []*Message{first, second} {
@@ -413,9 +416,8 @@ func earlier(a, b *entry) bool {
 
 // goesFirst: the SMS of e may go, so nothing of another letter is before it.
 func (w *turnWorld) goesFirst(e *entry) {
-	for id, n := range w.told { // of a letter that is under way
-		o := w.s.index.byID[id]
-		if n > 0 && o != nil && o != e && o.letter() == e.letter() && o.state == msg.Fallback {
+	for _, o := range w.s.index.groups[e.letter()] { // it goes with its letter
+		if o != e && o.state == msg.Fallback && (w.told[o.id] > 0 || o.flags&flagBegun != 0) {
 			return
 		}
 	}
