@@ -330,6 +330,7 @@ func (g *Gateway) counted(b *upstream.Bind, p pdu.PDU, err error) {
 		b.Count(msg.ReasonSpoolFailed)
 	case errors.Is(err, spool.ErrStalled):
 		g.forward(b, p, msg.ReasonSpoolStalled)
+		return // the spool itself says when its disk answers again
 	default:
 		g.forward(b, p, msg.ReasonSpoolFailed)
 	}

@@ -74,6 +74,9 @@ func (g *Gateway) replaceThem(s *submission, p pdu.PDU) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replaceWithin)
 	defer cancel()
+	if g.spool.Stalled() {
+		cancel() // what it waits for takes effect later
+	}
 	sure := g.settled(ctx)
 	var ids []msg.ID
 	for _, id := range g.unheard(s.bind, s.to, &m) {

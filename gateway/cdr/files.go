@@ -57,6 +57,9 @@ func (f *files) recover() (last uint64, err error) {
 	if err := os.MkdirAll(f.dir, 0o750); err != nil {
 		return 0, err
 	}
+	if err := syncDir(filepath.Dir(f.dir)); err != nil {
+		return 0, err
+	}
 	names, err := Files(f.dir)
 	if err != nil || len(names) == 0 {
 		return 0, err
@@ -148,9 +151,13 @@ func lastSeq(name string) (uint64, error) {
 // is the number of the first message's line that may be among them. What a write
 // that failed has left is cut off.
 func (f *files) write(lines []byte, first uint64, now time.Time) error {
-	if f.cur != nil && (f.size >= f.maxSize || now.Sub(f.begun) >= f.maxAge || now.Before(f.begun)) {
+	switch {
+	case f.cur == nil:
+	case f.size >= f.maxSize, now.Sub(f.begun) >= f.maxAge, now.Before(f.begun):
 		f.close()
 		f.expire(now)
+	case !f.there():
+		f.close()
 	}
 	if f.cur == nil {
 		if err := f.begin(first, now); err != nil {
@@ -166,6 +173,17 @@ func (f *files) write(lines []byte, first uint64, now time.Time) error {
 	}
 	f.size += int64(len(lines))
 	return nil
+}
+
+// there tells whether the file still has its name: what is written to one that
+// was removed is lost, and one that was taken away may be somebody else's.
+func (f *files) there() bool {
+	cur, err := f.cur.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(f.cur.Name())
+	return err == nil && os.SameFile(cur, named)
 }
 
 // cut takes back what was written since the last success. If that fails too, the
@@ -185,15 +203,21 @@ func (f *files) cut() error {
 // within the second: its lines go on.
 func (f *files) begin(first uint64, now time.Time) error {
 	name := filepath.Join(f.dir, fileName(first, now))
-	if err := f.reopen(name); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := f.reopen(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f.cur, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640); err != nil {
+			f.cur = nil
+			return err
+		}
+		f.size, f.begun = 0, now
 	}
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}
-	f.cur, f.size, f.begun = file, 0, now
-	return syncDir(f.dir)
+	if err = syncDir(f.dir); err != nil {
+		f.close()
+	}
+	return err
 }
 
 func syncDir(dir string) error {

@@ -48,20 +48,26 @@ func (w *Writer) writeSums(minute, now time.Time) error {
 		return 1
 	})
 	var lines []byte
+	next := make(map[string]Sums, len(all))
 	for _, s := range all {
+		seen := make(map[string]uint64)
+		maps.Copy(seen, w.sums[s.Account].Reasons)
 		l := sumsLine{Type: TypeSums, Minute: minute.UTC(), Account: s.Account, Reasons: make(map[string]uint64)}
 		for reason, n := range s.Reasons {
-			d := n - w.sums[s.Account].Reasons[reason]
-			switch {
-			case d == 0:
+			d := n - seen[reason]
+			if n <= seen[reason] { // less: a bind that ends at this moment is in no sum; the next time it is
 				continue
-			case reason == msg.ReasonDivert.String(), reason == msg.ReasonResubmit.String():
+			}
+			seen[reason] = n
+			switch reason {
+			case msg.ReasonDivert.String(), msg.ReasonResubmit.String():
 				l.Diverted += d
 			default:
 				l.Forwarded += d
 			}
 			l.Reasons[reason] = d
 		}
+		next[s.Account] = Sums{Account: s.Account, Reasons: seen}
 		if len(l.Reasons) == 0 {
 			continue
 		}
@@ -75,9 +81,7 @@ func (w *Writer) writeSums(minute, now time.Time) error {
 			return err
 		}
 	}
-	for _, s := range all {
-		w.sums[s.Account] = Sums{Account: s.Account, Reasons: maps.Clone(s.Reasons)}
-	}
+	maps.Copy(w.sums, next)
 	return nil
 }
 
