@@ -34,8 +34,8 @@ test: lint unit system ## everything that a change must pass
 # CI=true that is a failure.
 .PHONY: system
 system:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop torture-short; \
-	else echo "not run: interop and torture-short (need root and apt for npm, Kannel, tshark, strace and a file system of their own)"; \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop booted torture-short; \
+	else echo "not run: interop, booted and torture-short (need root and apt for npm, Kannel, tshark, strace, a container and a file system of their own)"; \
 	  [ "$${CI:-}" != true ]; fi
 
 .PHONY: unit
@@ -46,6 +46,10 @@ unit: ## the Go tests, the demo and kill -9 under load among them
 interop: ## npm's smpp and Kannel around the gateway, tshark on the wire (installs them)
 	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./smpp/pdu
+
+.PHONY: booted
+booted: deb ## the package in a booted container, journald by itself (installs them)
+	$(GO) test -tags booted -count=1 -v -timeout 10m ./test/booted
 
 # Whatever the flags, its seed is printed; -seed N replays the faults.
 .PHONY: torture
