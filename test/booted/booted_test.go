@@ -30,6 +30,11 @@ const (
 	subscriber = "447700900042"
 )
 
+var (
+	smscPassword = "hush4711"
+	pushToken    = strings.Repeat("ab", 32)
+)
+
 const config = `[node]
 id = "booted"
 data_dir = "/var/lib/shunt"
@@ -55,6 +60,9 @@ divert_from = ["*"]
 share = 100
 [api]
 listen = "127.0.0.1:8443"
+[log]
+level = "debug"
+messages = "all"
 `
 
 // TestBooted is the life of an installed service, from dpkg -i to dpkg --purge.
@@ -79,6 +87,7 @@ func TestBooted(t *testing.T) {
 		{"Watchdog", watchdog},
 		{"RestartUnderHammer", hammer},
 		{"Drain", drain},
+		{"Secrets", secrets},
 		{"Remove", remove},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {
@@ -126,10 +135,10 @@ func configure(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	m.sh("mkdir -p -m 700 /etc/credstore && systemd-run --unit=smsc shuntsim smsc --listen 127.0.0.1:2776")
-	m.write("/etc/credstore/smsc-own.password", "secret")
+	m.write("/etc/credstore/smsc-own.password", smscPassword)
 	m.write("/etc/credstore/apns-chat.p8", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 	m.write("/etc/shunt/shunt.toml", config)
-	m.sh("systemctl restart shunt && shunt registry put +" + subscriber + " --app chat --platform apns --token " + strings.Repeat("ab", 32))
+	m.sh("systemctl restart shunt && shunt registry put +" + subscriber + " --app chat --platform apns --token " + pushToken)
 	until(t, "nothing fails open", func() bool { return failOpen(m) == 0 })
 }
 
@@ -420,6 +429,27 @@ func drain(t *testing.T, m *machine) {
 	}
 	if len(ids) < 100 {
 		t.Errorf("%d messages were accepted, want 100 at least", len(ids))
+	}
+}
+
+// secrets: the whole journal of all this, at debug level with every step of each
+// message, holds none; and a message's steps are found by its id.
+func secrets(t *testing.T, m *machine) {
+	e := m.bound("shop")
+	id := <-e.submit("000000010000000R")
+	until(t, "the message is in the journal", func() bool {
+		return strings.Contains(m.sh("journalctl --no-pager -o json SHUNT_MSG_ID="+id), `"SHUNT_VERDICT":"divert"`)
+	})
+	all := m.sh("journalctl --no-pager -o export")
+	for _, want := range []string{"SHUNT_ESME=shop", "SHUNT_NUMBER=+4477••••0042", "SHUNT_REASON=", "SHUNT_SMSC=smsc-own", "PRIORITY=7"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("the journal lacks %s", want)
+		}
+	}
+	for what, secret := range map[string]string{"a text": "Your parcel", "a token": pushToken, "a password": smscPassword, "a number": subscriber} {
+		if i := strings.Index(all, secret); i >= 0 {
+			t.Errorf("the journal holds %s: %q", what, all[max(i-200, 0):i+len(secret)])
+		}
 	}
 }
 
