@@ -142,6 +142,7 @@ func (s *sink) send(b []byte) error {
 		return err
 	}
 	defer f.Close()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(journalPatience)) // filling it took its time
 	_, _, err = s.conn.WriteMsgUnix(nil, syscall.UnixRights(int(f.Fd())), s.to)
 	return err
 }

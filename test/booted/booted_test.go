@@ -32,6 +32,7 @@ const (
 
 var (
 	smscPassword = "hush4711"
+	bearer       = strings.Repeat("be", 32)
 	pushToken    = strings.Repeat("ab", 32)
 )
 
@@ -440,13 +441,24 @@ func secrets(t *testing.T, m *machine) {
 	until(t, "the message is in the journal", func() bool {
 		return strings.Contains(m.sh("journalctl --no-pager -o json SHUNT_MSG_ID="+id), `"SHUNT_VERDICT":"divert"`)
 	})
+	app, err := m.dial(8443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	_ = app.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(app, "GET /v1/messages HTTP/1.1\r\nHost: shunt\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n", bearer)
+	if b, err := io.ReadAll(app); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 401 ") {
+		t.Errorf("an unknown bearer is answered %q, %v, want 401", b, err)
+	}
+	until(t, "the call is in the journal", func() bool { return strings.Contains(m.sh("journalctl --no-pager PRIORITY=7"), "app api") })
 	all := m.sh("journalctl --no-pager -o export")
 	for _, want := range []string{"SHUNT_ESME=shop", "SHUNT_NUMBER=+4477••••0042", "SHUNT_REASON=", "SHUNT_SMSC=smsc-own", "PRIORITY=7"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the journal lacks %s", want)
 		}
 	}
-	for what, secret := range map[string]string{"a text": "Your parcel", "a token": pushToken, "a password": smscPassword, "a number": subscriber} {
+	for what, secret := range map[string]string{"a text": "Your parcel", "a token": pushToken, "a bearer": bearer, "a password": smscPassword, "a number": subscriber} {
 		if i := strings.Index(all, secret); i >= 0 {
 			t.Errorf("the journal holds %s: %q", what, all[max(i-200, 0):i+len(secret)])
 		}
