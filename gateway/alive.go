@@ -51,14 +51,14 @@ func (g *Gateway) tellManager(ctx context.Context) {
 
 // frozen names a loop that does not come round within that time; "" is none. A
 // disk that stands still is no reason to end a gateway that passes messages
-// meanwhile: the spool's own watcher has noticed it, so that is life enough.
+// meanwhile: a committer that waits for it is life enough.
 func (g *Gateway) frozen(ctx context.Context, within time.Duration) string {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := g.spool.Ping(ctx); err != nil && !g.spool.Stalled() {
+	if err := g.spool.Ping(ctx); err != nil && !g.spool.AtDisk() {
 		return err.Error()
 	}
-	if err := g.dispatcher.Ping(ctx); err != nil && !g.spool.Stalled() {
+	if err := g.dispatcher.Ping(ctx); err != nil && !g.spool.AtDisk() {
 		return err.Error()
 	}
 	return ""

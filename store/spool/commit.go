@@ -424,6 +424,7 @@ func (s *Spool) commitBatch(items []item) {
 	began := time.Now()
 	s.commitBegan.Store(&began)
 	defer s.commitEnded()
+	s.atDisk.Store(true)
 	for i := range items {
 		b.add(&items[i])
 	}
@@ -436,6 +437,7 @@ func (s *Spool) commitBatch(items []item) {
 	if wrote && err == nil {
 		err = b.write()
 	}
+	s.atDisk.Store(false)
 	if errors.Is(err, badger.ErrTxnTooBig) && len(items) > 1 {
 		half := len(items) / 2
 		s.commitBatch(items[:half])

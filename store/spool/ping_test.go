@@ -31,12 +31,15 @@ func TestPing(t *testing.T) {
 		if err := ping(); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Ping() while a commit hangs = %v, want that time ran out", err)
 		}
-		if !s.Stalled() {
-			t.Error("the spool does not say that it is stalled")
+		if !s.AtDisk() {
+			t.Error("the spool does not say that it waits for its disk")
 		}
 		disk.answer()
 		if err := ping(); err != nil {
 			t.Errorf("Ping() after that = %v, want nil", err)
+		}
+		if synctest.Wait(); s.AtDisk() {
+			t.Error("an idle spool says that it waits for its disk")
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -88,6 +88,7 @@ type Spool struct {
 	queue    []item
 	underWay []item // what the committer has taken and not yet answered
 	pings    []chan struct{}
+	atDisk   atomic.Bool // the committer reads or writes for a batch; not while it tells of it
 	closing  bool
 	started  bool
 	wake     chan struct{} // holds one when the queue may not be empty
@@ -253,7 +254,7 @@ func (s *Spool) push(it item) bool {
 
 // Ping returns nil once the committer has come round: it proves that its loop
 // runs, also while there is nothing to do. A commit that is under way comes
-// first; see Stalled.
+// first; see AtDisk.
 func (s *Spool) Ping(ctx context.Context) error {
 	answered := make(chan struct{})
 	s.queueMu.Lock()
@@ -274,6 +275,10 @@ func (s *Spool) Ping(ctx context.Context) error {
 		return fmt.Errorf("spool: ping: %w", ctx.Err())
 	}
 }
+
+// AtDisk tells whether the committer reads or writes now: one that does not come
+// round then waits for its disk.
+func (s *Spool) AtDisk() bool { return s.atDisk.Load() }
 
 // take swaps the queue for an empty one.
 func (s *Spool) take() (work []item, closing bool) {
