@@ -62,6 +62,13 @@ func (f *fresh) get(id msg.ID) *Message {
 	return f.byID[id]
 }
 
+// clear lets go of all of them.
+func (f *fresh) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.byID, f.order, f.head, f.octets = nil, nil, 0, 0
+}
+
 // drop lets go of one message.
 func (f *fresh) drop(id msg.ID) {
 	f.mu.Lock()

@@ -30,6 +30,8 @@ type unsaved struct {
 	since time.Time
 }
 
+func (u unsaved) settled() bool { return !u.e.unsaved || u.e.state == msg.None }
+
 // keepLazily notes that e was changed and not written.
 func (s *Spool) keepLazily(e *entry, now time.Time) {
 	if !e.unsaved {
@@ -38,8 +40,14 @@ func (s *Spool) keepLazily(e *entry, now time.Time) {
 	}
 }
 
-// saveDue tells that a change has been in RAM alone for long enough.
+// saveDue tells that a change has been in RAM alone for long enough. What was
+// written meanwhile, or has ended, is forgotten here.
 func (s *Spool) saveDue() bool {
+	settled := 0
+	for settled < len(s.unsaved) && s.unsaved[settled].settled() {
+		settled++
+	}
+	s.unsaved = slices.Delete(s.unsaved, 0, settled)
 	return len(s.unsaved) > 0 && s.o.Now().Sub(s.unsaved[0].since) >= lazyFor
 }
 
@@ -50,7 +58,7 @@ func (b *batch) saveUntil(t time.Time) {
 			return
 		}
 		b.saved++
-		if !u.e.unsaved || u.e.state == msg.None {
+		if u.settled() {
 			continue
 		}
 		if i, ok := b.where[u.e.id]; ok && b.drafts[i].dirty {

@@ -410,6 +410,7 @@ func (s *Spool) shut() error {
 	s.diskMu.Lock()
 	defer s.diskMu.Unlock()
 	s.diskClosed = true
+	s.fresh.clear()
 	if err = errors.Join(err, s.db.Close()); err != nil {
 		return fmt.Errorf("spool: close: %w", err)
 	}
