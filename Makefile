@@ -34,8 +34,8 @@ test: lint unit system ## everything that a change must pass
 # CI=true that is a failure.
 .PHONY: system
 system:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop torture-short; \
-	else echo "not run: interop and torture-short (need root and apt for npm, Kannel, tshark, strace and a file system of their own)"; \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop booted torture-short; \
+	else echo "not run: interop, booted and torture-short (need root and apt for npm, Kannel, tshark, strace, a container and a file system of their own)"; \
 	  [ "$${CI:-}" != true ]; fi
 
 .PHONY: unit
@@ -46,6 +46,10 @@ unit: ## the Go tests, the demo and kill -9 under load among them
 interop: ## npm's smpp and Kannel around the gateway, tshark on the wire (installs them)
 	$(GO) test -tags interop -count=1 -v -timeout 10m ./test/interop
 	$(GO) test -tags interop -count=1 -timeout 5m ./smpp/pdu
+
+.PHONY: booted
+booted: deb ## the package in a booted container, journald by itself (installs them)
+	$(GO) test -tags booted -count=1 -v -timeout 10m ./test/booted
 
 # Whatever the flags, its seed is printed; -seed N replays the faults.
 .PHONY: torture
@@ -78,6 +82,45 @@ lint: ## go vet, staticcheck, gofumpt
 .PHONY: fmt
 fmt: ## format all Go files
 	$(TOOL) gofumpt -w $$(git ls-files '*.go')
+
+# Everything goes under $(DESTDIR)$(PREFIX), but for what only has one place.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITS   := shunt.service shunt-smpp.socket shunt-api.socket shunt.slice shunt-failure@.service shunt-backup.service shunt-backup.timer
+
+.PHONY: install
+install: build ## binaries, units, catalogue, completions, manual pages (DESTDIR, PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/system-preset \
+	  $(DESTDIR)/usr/lib/systemd/catalog $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)/etc/shunt \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 build/shunt build/shuntsim $(DESTDIR)$(PREFIX)/bin
+	for u in $(UNITS); do sed 's|/usr/bin/shunt|$(PREFIX)/bin/shunt|g' "systemd/units/$$u" > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; \
+	  chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
+	install -m 644 systemd/preset/50-shunt.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
+	install -m 644 systemd/catalog/shunt.catalog $(DESTDIR)/usr/lib/systemd/catalog
+	install -m 644 systemd/sysusers.d/shunt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	install -m 644 systemd/tmpfiles.d/shunt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	[ -e $(DESTDIR)/etc/shunt/shunt.toml ] || install -m 640 systemd/shunt.toml $(DESTDIR)/etc/shunt/shunt.toml
+	build/shunt completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/shunt
+	build/shunt completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_shunt
+	build/shunt completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/shunt.fish
+	build/shunt man $(DESTDIR)$(PREFIX)/share/man/man1
+
+# A version of a Debian package begins with a digit.
+DEBARCH    ?= $(shell dpkg --print-architecture 2>/dev/null)
+DEBVERSION ?= $(patsubst v%,%,$(if $(filter v%,$(VERSION)),$(VERSION),0~$(VERSION)))
+
+.PHONY: deb
+deb: build ## the Debian package, build/shunt.deb
+	rm -rf build/deb
+	$(MAKE) --no-print-directory install DESTDIR=build/deb PREFIX=/usr
+	mkdir -m 755 build/deb/DEBIAN
+	sed 's|@VERSION@|$(DEBVERSION)|; s|@ARCH@|$(DEBARCH)|' systemd/deb/control > build/deb/DEBIAN/control
+	install -m 644 systemd/deb/conffiles build/deb/DEBIAN
+	install -m 755 systemd/deb/postinst systemd/deb/prerm systemd/deb/postrm build/deb/DEBIAN
+	find build/deb -type d -exec chmod 755 {} +
+	dpkg-deb --root-owner-group -Zxz -z1 --build build/deb build/shunt.deb
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each

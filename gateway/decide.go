@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"shunt/gateway/config"
@@ -41,7 +42,11 @@ func policyOf(cfg *config.Config) *route.Policy {
 
 // accountNamed is what the decision needs of a bind with that system_id.
 func (g *Gateway) accountNamed(systemID string) *route.Account {
-	a := g.cfg.Account(systemID)
+	return accountIn(g.config(), systemID)
+}
+
+func accountIn(c *config.Config, systemID string) *route.Account {
+	a := c.Account(systemID)
 	country, _ := msg.CountryOf(a.DefaultCountry)
 	return &route.Account{
 		Country: country, SystemID: systemID, Alphabet: a.DefaultAlphabet, IA5: a.DataCoding1,
@@ -51,11 +56,11 @@ func (g *Gateway) accountNamed(systemID string) *route.Account {
 
 // session is the gateway's own part of a bind.
 type session struct {
-	account *route.Account
-	submits resubmit.Log // diverted ones whose answers may be in doubt
+	account atomic.Pointer[route.Account] // another one after a reload
+	submits resubmit.Log                  // diverted ones whose answers may be in doubt
 }
 
-func accountOf(b *upstream.Bind) *route.Account { return b.State.(*session).account }
+func accountOf(b *upstream.Bind) *route.Account { return b.State.(*session).account.Load() }
 
 // Divert implements upstream.Decider: most submits are for numbers that nobody
 // registered and end here after one look at the index, without allocating.
@@ -139,7 +144,7 @@ type submission struct {
 
 // judge decides about a submission, by policy and by what is up.
 func (g *Gateway) judge(s *submission) route.Verdict {
-	v := g.policy.Decide(g.mode.get(), accountOf(s.bind), s.m, s.to, s.entry, s.at)
+	v := g.policy().Decide(g.mode.get(), accountOf(s.bind), s.m, s.to, s.entry, s.at)
 	if v.Divert {
 		claim := v.ClaimBy.Sub(s.at)
 		if !v.Due.IsZero() {

@@ -204,7 +204,7 @@ func TestMissAllocatesNothing(t *testing.T) {
 	n := newNode(t, nil).run()
 	n.register(subscriber, nil)
 	var b upstream.Bind
-	b.State = &session{account: n.g.accountNamed("")}
+	b.State = n.g.newSession(&b)
 	p := submitTo(stranger, func(m *pdu.SM) { m.TLVs = pdu.AppendTLV(nil, 0x1501, []byte("vendor")) })
 	if allocs := testing.AllocsPerRun(1000, func() {
 		if n.g.Divert(&b, p) {
@@ -239,7 +239,7 @@ order = ["carrier"]
 `
 	})
 	defer n.g.close()
-	p := n.g.policy
+	p := n.g.policy()
 	if !slices.Equal(p.DivertFrom, []string{"Rail", "+44*"}) || !slices.Equal(p.NeverDivertFrom, []string{"112"}) ||
 		!slices.Equal(p.NeverServiceType, []string{"WAP"}) || !p.AllowOTP || p.Share != 25 || p.DefaultValidity != defaultValidity ||
 		p.AcceptedWithin != 24*time.Hour || p.Accepted == nil {

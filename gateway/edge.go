@@ -21,14 +21,14 @@ func limitsOf(l *config.Limits) upstream.Limits {
 // askForBind has an account's ESME bind for the receipts that wait for it, where
 // the configuration says how (outbind).
 func (g *Gateway) askForBind(a msg.Account) {
-	if g.serving.Err() != nil || g.cfg.Account(a.SystemID).Outbind == nil {
+	if g.serving.Err() != nil || g.config().Account(a.SystemID).Outbind == nil {
 		return
 	}
 	go func() { _ = g.proxy.Outbind(g.serving, a) }() // it logs what fails
 }
 
 // accountsOf finds what the configuration holds a system_id to.
-func accountsOf(c *config.Config) (func(systemID string) upstream.Account, error) {
+func accountsOf(c *config.Config) (map[string]upstream.Account, error) {
 	all := make(map[string]upstream.Account, len(c.Accounts))
 	for _, a := range c.Accounts {
 		u := upstream.Account{Allow: a.Allow, MaxBinds: a.MaxBinds}
@@ -41,7 +41,7 @@ func accountsOf(c *config.Config) (func(systemID string) upstream.Account, error
 		}
 		all[a.SystemID] = u
 	}
-	return func(systemID string) upstream.Account { return all[systemID] }, nil
+	return all, nil
 }
 
 // edgeCounters are what the limits and the accounts' own have refused, but for

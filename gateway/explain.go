@@ -20,7 +20,7 @@ func (c *control) Explain(q *noc.ExplainRequest, show func(string) string) (noc.
 	g := c.g
 	acc := g.accountNamed(q.ESME)
 	if q.ESME == "" {
-		acc.OptedIn = g.cfg.Account("").Divert
+		acc.OptedIn = g.config().Account("").Divert
 	}
 	m, err := imagined(q, acc)
 	if err != nil {
@@ -74,7 +74,7 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 	x.ask("destination", reasonIf(reason == msg.ReasonDestination, reason), x.e.To)
 	x.ask("index", reasonIf(reason == msg.ReasonNotReady, reason), indexValue(g.registry.Ready()))
 
-	v, steps := g.policy.Explain(g.mode.get(), acc, m, n, e, x.e.At, x.show)
+	v, steps := g.policy().Explain(g.mode.get(), acc, m, n, e, x.e.At, x.show)
 	for _, s := range steps {
 		x.add(noc.Check{Check: s.Check.String(), Outcome: s.Outcome.String(), Reason: s.Reason, Value: s.Value})
 	}

@@ -372,7 +372,7 @@ carrier_accepted_within = "24h"`, 1)
 func TestNobodyAsks(t *testing.T) {
 	n := newNode(t, nil)
 	defer n.g.close()
-	if n.g.accepted != nil || n.g.policy.Accepted != nil {
+	if n.g.accepted != nil || n.g.policy().Accepted != nil {
 		t.Error("what the SMSC accepts is kept for nobody")
 	}
 }

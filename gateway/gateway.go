@@ -24,13 +24,13 @@ import (
 	"shunt/gateway/noc"
 	"shunt/gateway/receipt"
 	"shunt/gateway/resubmit"
-	"shunt/gateway/route"
 	"shunt/gateway/upstream"
 	"shunt/push"
 	"shunt/smpp"
 	"shunt/smpp/pdu"
 	"shunt/store/registry"
 	"shunt/store/spool"
+	"shunt/systemd"
 )
 
 // Gateway is one running node. New opens what must be there, Run serves.
@@ -42,7 +42,8 @@ type Gateway struct {
 
 	registry   *registry.Registry
 	spool      *spool.Spool
-	policy     *route.Policy
+	live       atomic.Pointer[live]
+	sessions   sessions
 	accepted   *upstream.Accepted // nil: nobody asks what the SMSC accepts
 	hub        *upstream.Hub
 	proxy      *upstream.Proxy
@@ -62,6 +63,11 @@ type Gateway struct {
 	lookups     chan struct{} // those that are under way; see maxLookups
 	replacing   replacing
 	upstreamIDs upstream.IDFormat
+
+	notifier *systemd.Notifier // nil: no service manager asks
+	onReload func(*config.Config)
+	reloads  sync.Mutex
+	lines    *lines
 
 	mode     *modeFile
 	diskLow  atomic.Bool // below the watermark: nothing is diverted
@@ -104,11 +110,14 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err != nil {
 		return nil, err
 	}
-	g.policy = policyOf(cfg)
-	if g.policy.AcceptedWithin > 0 {
+	if cfg.Policy.AcceptedWithin > 0 {
 		g.accepted = upstream.NewAccepted(time.Now)
-		g.policy.Accepted = g.accepted.Last
 	}
+	if err = g.use(cfg); err != nil {
+		return nil, err
+	}
+	g.lines = newLines(log)
+	g.lines.setMode(cfg.Log.Messages)
 	if err = g.makeOwn(); err != nil {
 		return nil, err
 	}
@@ -129,7 +138,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	g.dispatcher = dispatch.New(o)
 	g.spool, err = spool.Open(spool.Options{
 		Dir: filepath.Join(cfg.Node.DataDir, "spool"), Retention: cfg.Retention.Messages,
-		Logger: log, Observe: g.dispatcher.Observe,
+		Logger: log, Observe: g.observe,
 	})
 	if err != nil {
 		return nil, err
@@ -196,10 +205,14 @@ func (g *Gateway) makeHub() *upstream.Hub {
 	return &upstream.Hub{
 		Receivable: g.receipts.Receivable,
 		Attach: func(b *upstream.Bind) {
-			b.State, b.WindowFull = &session{account: g.accountNamed(b.Account.SystemID)}, windowFull[g.cfg.SMPP.WindowFull]
+			b.State, b.WindowFull = g.newSession(b), windowFull[g.cfg.SMPP.WindowFull]
 			b.Watch(g.accepted)
 		},
-		Detached: g.ended.add, Lost: g.lost,
+		Detached: func(b *upstream.Bind) {
+			g.sessions.remove(b)
+			g.ended.add(b)
+		},
+		Lost: g.lost,
 	}
 }
 
@@ -214,10 +227,8 @@ func (g *Gateway) makeProxy(hub *upstream.Hub, decider upstream.Decider) error {
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
 		Decider: decider, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
-		Local: func(systemID string) netip.Addr { return g.cfg.Account(systemID).LocalAddr },
-	}
-	if g.proxy.Account, err = accountsOf(g.cfg); err != nil {
-		return err
+		Local:   func(systemID string) netip.Addr { return g.config().Account(systemID).LocalAddr },
+		Account: func(systemID string) upstream.Account { return g.live.Load().accounts[systemID] },
 	}
 	if own, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok && own.Outbind != nil {
 		g.proxy.Outbinds = []upstream.OutbindPeer{{
@@ -341,9 +352,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	serve(func() error { g.watch(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
+	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
+	serve(func() error { g.tellManager(serving); return nil })
 	g.log.Info("serving", "node", g.cfg.Node.ID, "version", g.version, "listen", g.addrs(), "divert", g.mode.get().String(), "resumed", resumed)
+	g.notifier.Ready(g.line(&figures{}, time.Now()))
 
 	<-serving.Done()
+	g.notifier.Stopping()
 	g.log.Info("stopping: no new binds, answering what was accepted")
 	g.proxy.Close(unbindWithin)
 	servers.Wait()

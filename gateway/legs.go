@@ -86,12 +86,15 @@ const (
 	diskEvery    = time.Second
 )
 
-// watch looks at the disk until ctx is done.
+// watch looks at the disk, and at what else suspends diversion, until ctx is
+// done.
 func (g *Gateway) watch(ctx context.Context) {
 	tick := time.NewTicker(diskEvery)
 	defer tick.Stop()
+	closed := suspended{said: make(map[string]bool)}
 	for {
 		g.checkDisk()
+		closed.look(g)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -36,7 +36,7 @@ func (g *Gateway) divertPart(s *submission, p pdu.PDU, part *coding.Segment) boo
 	}
 	first := v.Divert
 	if !first {
-		v = g.policy.Schedule(path.Plan, s.m, s.at)
+		v = g.policy().Schedule(path.Plan, s.m, s.at)
 		v.Alphabet, _ = route.AlphabetOf(s.m.DataCoding, part.Body, accountOf(s.bind))
 	}
 	if !v.Divert { // too short a validity, say
@@ -75,7 +75,7 @@ func (g *Gateway) resumePart(r *spool.Record) error {
 	if reason != msg.NoReason || part.Form == coding.Whole {
 		return fmt.Errorf("no part of a long message: %s", reason)
 	}
-	plan := g.policy.PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To, msg.ContentUnknown, r.ReceivedAt)
+	plan := g.policy().PlanOf(&route.Account{SystemID: r.Account.SystemID}, &sm, r.To, msg.ContentUnknown, r.ReceivedAt)
 	g.letters.Resume(letter.KeyOf(r.Account, &sm, &part), part.Part.Number, part.Body, r.ClaimBy,
 		letter.Path[*route.Plan]{Group: r.Group, Plan: plan})
 	return nil
@@ -100,7 +100,7 @@ func (g *Gateway) judgeLetter(lead msg.ID) (msg.Reason, error) {
 	}
 	text, err := textOf(parts)
 	acc := &route.Account{SystemID: parts[0].Account.SystemID}
-	return g.policy.Letter(acc, &first, parts[0].To, at, text, err), nil
+	return g.policy().Letter(acc, &first, parts[0].To, at, text, err), nil
 }
 
 // textOfMessage is the text for a push that may carry it.

@@ -294,7 +294,7 @@ func (g *Gateway) replaced(old *spool.Message, req *pdu.Replace) (*spool.Message
 	m.PDU = pdu.AppendSM(nil, pdu.SubmitSM, 0, &sm)
 	segment, reason := route.ReadSegment(&sm)
 	if reason == msg.NoReason {
-		reason = g.policy.Text(segment.Text(coding.Alphabet(m.Alphabet)))
+		reason = g.policy().Text(segment.Text(coding.Alphabet(m.Alphabet)))
 	}
 	return &m, reason, nil
 }

@@ -13,15 +13,19 @@ import (
 	"shunt/gateway/upstream"
 	"shunt/smpp/pdu"
 	"shunt/store"
+	"shunt/systemd"
 )
 
 // Transit serves as if Shunt were not there, while the disk has no room for the
 // stores to be opened: every bind and every PDU passes, nothing is diverted, and
 // nothing that was diverted before goes on. It returns nil when there is room
 // again, or when ctx is done. What New needs is not touched.
-func Transit(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	g := &Gateway{cfg: cfg, log: log}
+func Transit(ctx context.Context, cfg *config.Config, log *slog.Logger, manager *systemd.Notifier) error {
+	g := &Gateway{cfg: cfg, log: log, notifier: manager}
 	defer g.close()
+	if err := g.use(cfg); err != nil {
+		return err
+	}
 	if err := g.makeProxy(&upstream.Hub{}, passing{}); err != nil {
 		return err
 	}
@@ -40,6 +44,7 @@ func Transit(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	log.Error("disk is full, nothing is diverted and the control socket is not served; free space under node.data_dir",
 		"dir", cfg.Node.DataDir, "listen", g.addrs())
+	manager.Ready("disk is full: everything passes, nothing is diverted")
 	servers.Go(func() {
 		if g.waitForRoom(serving) {
 			log.Info("disk has room again, starting to divert")
@@ -67,6 +72,7 @@ func (g *Gateway) waitForRoom(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		}
+		g.notifier.Alive()
 		if free, err := store.FreeShare(g.cfg.Node.DataDir); err == nil && free >= diskOKShare && store.Room(g.cfg.Node.DataDir) == nil {
 			return true
 		}

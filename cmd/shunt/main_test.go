@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	case "gateway":
 		os.Exit(untilSignal(startGateway))
 	case "deaf":
-		os.Exit(untilSignal(func(ctx context.Context, _ *config.Config, log *slog.Logger) error {
+		os.Exit(untilSignal(func(ctx context.Context, _ *config.Config, log *slog.Logger, _ func(slog.Level)) error {
 			log.Info("serving")
 			<-ctx.Done()
 			log.Info("stopping")
@@ -288,7 +288,7 @@ func TestRunRefusals(t *testing.T) {
 	wantLine(t, "run on a port in use", shunt(t, "run", "-c", taken, "--log-level", "error"), 1, busy.Addr().String(), "in use")
 	wantLine(t, "run without a file", shunt(t, "run", "-c", file+".nowhere"), 1, "shunt.toml.nowhere", "no such file")
 
-	start := func(context.Context, *config.Config, *slog.Logger) error { panic("started") }
+	start := func(context.Context, *config.Config, *slog.Logger, func(slog.Level)) error { panic("started") }
 	for more, want := range map[string]string{
 		"[[app]]\nid = \"chat\"\n[app.fcm]\nservice_account_file = \"gone.json\"\n": "gone.json",
 		"[policy]\nshare = 101\n": "policy.share",
@@ -300,13 +300,15 @@ func TestRunRefusals(t *testing.T) {
 			t.Errorf("run with %q = exit %d, stderr %q, want exit 1 and the fault of %s", more, r.code, r.err, want)
 		}
 	}
-	failing := func(context.Context, *config.Config, *slog.Logger) error { return errors.New("listen 1: it broke") }
+	failing := func(context.Context, *config.Config, *slog.Logger, func(slog.Level)) error {
+		return errors.New("listen 1: it broke")
+	}
 	wantLine(t, "a gateway that fails", shuntWith(t.Context(), failing, "run", "-c", file), 1, "listen 1: it broke")
 }
 
 func TestLogger(t *testing.T) {
 	file, _ := transit(t, "")
-	say := func(_ context.Context, _ *config.Config, log *slog.Logger) error {
+	say := func(_ context.Context, _ *config.Config, log *slog.Logger, _ func(slog.Level)) error {
 		log.Debug("fine print")
 		log.Info("hello", "node", "n")
 		return nil
@@ -340,6 +342,7 @@ func TestLoggerOnTheJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	sys := st.Sys().(*syscall.Stat_t)
+	file := f.Name()
 	for stream, journal := range map[string]bool{
 		fmt.Sprintf("%d:%d", sys.Dev, sys.Ino):   true,
 		fmt.Sprintf("%d:%d", sys.Dev, sys.Ino+1): false,
@@ -353,7 +356,7 @@ func TestLoggerOnTheJournal(t *testing.T) {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			t.Fatal(err)
 		}
-		log, err := newLogger(f, "auto", "info")
+		log, err := newLogger(f, "auto", slog.LevelInfo, file+".nowhere")
 		if err != nil {
 			t.Fatal(err)
 		}

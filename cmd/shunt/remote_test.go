@@ -30,6 +30,9 @@ type figures struct {
 	binds  []noc.Session
 	asked  noc.ExplainRequest
 	said   noc.Explanation
+
+	reloaded noc.Reload
+	refuses  error
 }
 
 func (f *figures) Status() noc.Status      { return f.status }
@@ -39,6 +42,8 @@ func (f *figures) SetDivert(_ context.Context, mode string) error {
 	f.mode = mode
 	return nil
 }
+
+func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }
 
 func (f *figures) Explain(q *noc.ExplainRequest, show func(string) string) (noc.Explanation, error) {
 	f.asked = *q

@@ -30,8 +30,9 @@ type streams struct {
 	out, err io.Writer
 }
 
-// starter runs a gateway until ctx ends.
-type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
+// starter runs a gateway until ctx ends. relevel sets what is logged, unless the
+// command line has said so.
+type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger, relevel func(slog.Level)) error
 
 // app is what all commands share. It belongs to the goroutine of execute.
 type app struct {
@@ -85,7 +86,8 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
-		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.registryCommand(), a.versionCommand())
+		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.reloadCommand(),
+		a.registryCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	a.adopt(root)
 	return root

@@ -38,9 +38,10 @@ func TestUsage(t *testing.T) {
 		"registry list --limit -1":   "--limit",
 		"registry list --limit many": "--limit",
 		"run extra":                  "takes no argument",
-		"run --log-format xml":       "want text, json or auto",
+		"run --log-format xml":       "want text, json, journal or auto",
 		"run --log-level loud":       "want debug, info, warn or error",
 		"check --config":             "needs an argument",
+		"man":                        "DIR is missing",
 		"version 2":                  "takes no argument",
 		"explain":                    `required flag(s) "from", "to" not set`,
 		"explain x":                  "takes no argument",
@@ -85,6 +86,20 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+func TestMan(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "man1")
+	if r := shunt(t, "man", dir); r.code != 0 || r.out != "" || r.err != "" {
+		t.Fatalf("man = %+v", r)
+	}
+	for name, want := range map[string]string{
+		"shunt.1": "Carrier-edge", "shunt-registry-put.1": "--token", "shunt-reload.1": "shunt reload",
+	} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s = %d octets, %v, want %q in it", name, len(b), err, want)
+		}
+	}
+}
+
 func TestVersionAndCompletion(t *testing.T) {
 	if r := shunt(t, "version"); r.code != 0 || !regexp.MustCompile(`^shunt \S+ go1\.\S+\n$`).MatchString(r.out) {
 		t.Errorf("version = %+v", r)
@@ -111,6 +126,7 @@ var remotes = [][]string{
 	{"explain", "--from", "ACME", "--to", "+447700900042"},
 	{"divert"},
 	{"divert", "on"},
+	{"reload"},
 	{"registry", "get", "+447700900042"},
 	{"registry", "rm", "+447700900042"},
 	{"registry", "put", "+447700900042", "--app", "a", "--platform", "fcm", "--token", "t"},

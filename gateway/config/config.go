@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -282,8 +283,24 @@ type NOC struct {
 
 // Log is what the log shows.
 type Log struct {
-	FullNumbers bool // otherwise they are masked
+	FullNumbers bool        // otherwise they are masked
+	Level       slog.Level  // the least that is logged, unless the command line says otherwise
+	Messages    LogMessages // what it says of single messages
 }
+
+// LogMessages is what the log says of single diverted messages. Of forwarded ones
+// it has sums by account and reason, unless it is MessagesOff.
+type LogMessages uint8
+
+const (
+	MessagesOff   LogMessages = iota // nothing, and no sums
+	MessagesFinal                    // the outcome of each, up to a limit a second
+	MessagesAll                      // every change of each
+)
+
+var logMessageNames = []string{"off", "final", "all"}
+
+func (m LogMessages) String() string { return name(logMessageNames, m) }
 
 // SMPP is the engine's timers and limits, for binds in both directions.
 type SMPP struct {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net/netip"
 	"os"
@@ -229,7 +230,7 @@ func TestFull(t *testing.T) {
 		CDR:       CDR{Forwarded: true, MaxSize: 1 << 30, MaxAge: time.Hour, Retention: 90 * day},
 		API:       API{Listen: "[::1]:8444"},
 		NOC:       NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
-		Log:       Log{FullNumbers: true},
+		Log:       Log{FullNumbers: true, Level: slog.LevelDebug, Messages: MessagesAll},
 		SMPP: SMPP{
 			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,
 			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536, WriteBuffer: 1 << 20,
@@ -276,6 +277,7 @@ func TestDefaults(t *testing.T) {
 		CDR:       CDR{MaxSize: 64 << 20, MaxAge: day, Retention: 30 * day},
 		API:       API{Listen: "127.0.0.1:8443"},
 		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},
+		Log:       Log{Level: slog.LevelInfo, Messages: MessagesFinal},
 		SMPP: SMPP{
 			SessionInit: 10 * time.Second, EnquireLink: 30 * time.Second, Response: 60 * time.Second,
 			MaxPDU: 70 << 10, WriteStall: 30 * time.Second, Window: 4096, WriteBuffer: 1 << 20,

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/netip"
 	"os"
@@ -499,6 +500,8 @@ func (l *loader) rest(file *section, c *Config) {
 
 	s, _ = file.sub("log")
 	c.Log.FullNumbers = get(s, "numbers", 0, oneOf[uint8]("masked", "full")) == 1
+	c.Log.Level = logLevels[get(s, "level", 1, oneOf[uint8]("debug", "info", "warn", "error"))]
+	c.Log.Messages = get(s, "messages", MessagesFinal, oneOf[LogMessages](logMessageNames...))
 	s.close()
 
 	s, _ = file.sub("cdr")
@@ -507,6 +510,8 @@ func (l *loader) rest(file *section, c *Config) {
 	c.CDR.MaxAge = get(s, "max_age", day, duration(time.Minute, 30*day))
 	s.close()
 }
+
+var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
 
 func (l *loader) smpp(file *section, c *Config) {
 	s, _ := file.sub("smpp")

@@ -76,6 +76,8 @@ type Dispatcher struct {
 	held     heldReceipts
 	unknowns unknowns
 	settled  settled
+	pings    pings // of the loop that settles what is held
+	pinged   chan struct{}
 	Counters Counters
 
 	throttledUntil atomic.Int64 // unix nanoseconds
@@ -86,7 +88,7 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms)}
+	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms), pinged: make(chan struct{}, 1)}
 	for _, a := range o.Apps {
 		if a.Workers == 0 {
 			a.Workers = 256

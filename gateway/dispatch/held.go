@@ -127,6 +127,9 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+		case <-d.pinged:
+			d.pings.answer()
+			continue
 		case <-ctx.Done():
 			return
 		}

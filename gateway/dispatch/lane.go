@@ -34,7 +34,8 @@ const (
 // app is a configured app: what is to be given to its lanes, and the lanes.
 type app struct {
 	App
-	jobs    *queue[spool.Record]
+	jobs    *queue[spool.Record] // without an ID: a ping
+	pings   pings
 	waiting atomic.Int64 // in jobs
 	lanes   []*lane      // not changed once they are made
 }

@@ -47,6 +47,10 @@ func (d *Dispatcher) route(ctx context.Context, a *app) {
 		if !ok {
 			return
 		}
+		if r.ID.IsZero() {
+			a.pings.answer()
+			continue
+		}
 		d.routeOne(ctx, a, &r)
 		a.waiting.Add(-1)
 	}

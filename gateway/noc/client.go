@@ -78,6 +78,12 @@ func (c *Client) SetDivert(ctx context.Context, mode string) (string, error) {
 	return b.Mode, err
 }
 
+// Reload has the gateway read its configuration again. A file with faults is a
+// *Problem that lists them, and changes nothing.
+func (c *Client) Reload(ctx context.Context) (r Reload, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/reload", nil, nil, &r)
+}
+
 // List is a page of up to limit registrations, 1 to MaxPage, behind after: ""
 // for the beginning, a number, or the Next of the page before.
 func (c *Client) List(ctx context.Context, after string, limit int, unmask bool) (p Page, err error) {

@@ -5,6 +5,7 @@ package noc
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"shunt/gateway/msg"
@@ -19,10 +20,27 @@ type Gateway interface {
 	Sessions() []Session
 	Divert() string                                   // on, shadow or off
 	SetDivert(ctx context.Context, mode string) error // nil once it is effective and survives a restart
+	// Reload reads the configuration file again; an error that is a *Refused lists
+	// what is wrong with it, and nothing has changed.
+	Reload(ctx context.Context) (Reload, error)
 	// Explain decides about a message that nobody sent and touches nothing. show
 	// writes an address, or a pattern of addresses, as the answer may hold it.
 	// An error says what is wrong with the request, and quotes nothing of it.
 	Explain(q *ExplainRequest, show func(string) string) (Explanation, error)
+}
+
+// Reload is what came of a reload. The names are keys and sections of the file.
+type Reload struct {
+	Changed  []string `json:"changed"`  // in use now
+	Restart  []string `json:"restart"`  // differ from what is in use until a restart
+	Warnings []string `json:"warnings"` // FILE:LINE:COL: …
+}
+
+// Refused says that a configuration has faults.
+type Refused struct{ Faults []string } // FILE:LINE:COL: …, warnings too
+
+func (r *Refused) Error() string {
+	return "the configuration is refused, nothing has changed:\n" + strings.Join(r.Faults, "\n")
 }
 
 // Registry is the part of registry.Registry that operators use.

@@ -63,6 +63,10 @@ func (g *testGateway) SetDivert(_ context.Context, mode string) error {
 	return nil
 }
 
+func (g *testGateway) Reload(context.Context) (Reload, error) {
+	return Reload{Changed: []string{"policy.share"}, Restart: []string{}}, g.refuse
+}
+
 // Explain repeats what it was asked, but for the text.
 func (g *testGateway) Explain(q *ExplainRequest, show func(string) string) (Explanation, error) {
 	if g.refuse != nil {

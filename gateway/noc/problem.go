@@ -19,7 +19,8 @@ type Problem struct {
 	Status int         `json:"status"`
 	Code   string      `json:"code"`
 	Detail string      `json:"detail"`
-	Lines  []LineFault `json:"lines,omitempty"` // of a bulk
+	Lines  []LineFault `json:"lines,omitempty"`  // of a bulk
+	Faults []string    `json:"faults,omitempty"` // of a configuration
 }
 
 // LineFault is what is wrong with one line of a bulk.
@@ -39,11 +40,15 @@ const (
 	CodeUnavailable = "unavailable"
 )
 
-// Error is the detail, and a line for each fault of a bulk.
+// Error is the detail, and a line for each fault of a bulk or a
+// configuration.
 func (p *Problem) Error() string {
 	s := p.Detail
 	for _, l := range p.Lines {
 		s += fmt.Sprintf("\nline %d: %s", l.Line, l.Text)
+	}
+	for _, f := range p.Faults {
+		s += "\n" + f
 	}
 	return s
 }
@@ -64,8 +69,13 @@ func (p *Problem) write(w http.ResponseWriter) {
 // problemOf puts an error into an operator's words.
 func problemOf(err error) *Problem {
 	var p *Problem
+	var bad *Refused
 	switch {
 	case errors.As(err, &p):
+		return p
+	case errors.As(err, &bad):
+		p = problemf(http.StatusUnprocessableEntity, CodeInvalid, "the configuration is refused, nothing has changed")
+		p.Faults = bad.Faults
 		return p
 	case errors.Is(err, registry.ErrInvalid):
 		return problemf(http.StatusBadRequest, CodeInvalid, "%v", err)

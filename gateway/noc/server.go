@@ -62,6 +62,7 @@ func NewServer(o Options) *Server {
 		"GET /v1/sessions":             s.sessions,
 		"GET /v1/divert":               s.divert,
 		"PUT /v1/divert":               s.setDivert,
+		"POST /v1/reload":              s.reload,
 		"GET /v1/registry":             s.list,
 		"GET /v1/registry/count":       s.count,
 		"POST /v1/registry/bulk":       s.putBulk,
@@ -224,4 +225,8 @@ func (s *Server) setDivert(w http.ResponseWriter, r *http.Request) (any, error) 
 		return nil, problemf(http.StatusConflict, CodeConflict, "divert is %s: %v", s.o.Gateway.Divert(), err)
 	}
 	return divertBody{s.o.Gateway.Divert()}, nil
+}
+
+func (s *Server) reload(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return s.o.Gateway.Reload(r.Context())
 }

@@ -128,6 +128,14 @@ func newGate(l Limits, n *Counters) *gate {
 	}
 }
 
+// set replaces the limits for whoever comes from now on, and for those who are
+// known as soon as they do something.
+func (g *gate) set(l Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.l = l
+}
+
 // enter takes in a connection of that source, or of one that is not known yet,
 // and tells whether it may stay. Where there are too many in all, the oldest
 // that has not sent a bind goes: one that holds its connection to no use is

@@ -76,6 +76,12 @@ func (x *Proxy) prepare() {
 	})
 }
 
+// SetLimits replaces the Limits, but for Dials. Sessions stay up.
+func (x *Proxy) SetLimits(l Limits) {
+	x.prepare()
+	x.gate.set(l)
+}
+
 // Serve accepts on l until ctx is done or l fails. It closes l. Sessions that
 // are up stay up: see Close.
 func (x *Proxy) Serve(ctx context.Context, l net.Listener) error {

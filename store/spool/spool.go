@@ -88,6 +88,7 @@ type Spool struct {
 	queueMu  sync.Mutex
 	queue    []item
 	underWay []item // what the committer has taken and not yet answered
+	pings    []chan struct{}
 	closing  bool
 	started  bool
 	wake     chan struct{} // holds one when the queue may not be empty
@@ -278,10 +279,38 @@ func (s *Spool) push(it item) bool {
 	return true
 }
 
+// Ping returns nil once the committer has come round: it proves that its loop
+// runs, also while there is nothing to do. A commit that is under way comes
+// first; see Stalled.
+func (s *Spool) Ping(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.queueMu.Lock()
+	if s.closing {
+		s.queueMu.Unlock()
+		return ErrClosed
+	}
+	s.pings = append(s.pings, answered)
+	s.queueMu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("spool: ping: %w", ctx.Err())
+	}
+}
+
 // take swaps the queue for an empty one.
 func (s *Spool) take() (work []item, closing bool) {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
+	for _, answered := range s.pings {
+		close(answered)
+	}
+	s.pings = nil
 	work, s.queue = s.queue, s.spare[:0]
 	s.spare, s.underWay = nil, work
 	return work, s.closing

@@ -54,6 +54,7 @@ and fails if one message is lost, doubled or altered or one receipt is missing.`
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of every random choice")
 	f.BoolVar(&o.Keep, "keep", false, "leave everything running until Ctrl-C")
 	f.IntVar(&o.Kills, "kill", 0, "kill -9 the gateway so often under the load, and start it again")
+	f.BoolVar(&o.Verbose, "verbose", false, "have the gateway log all that it can, every step of each message too")
 	f.DurationVar(&o.Timeout, "timeout", 55*time.Second, "give up after this time")
 	return cmd
 }

@@ -29,6 +29,7 @@ type Options struct {
 	Numbers  int // that are registered; as many again are not
 	Seed     uint64
 	Kills    int           // how often the gateway is killed with SIGKILL under the load and started again
+	Verbose  bool          // the gateway logs all that it can
 	Keep     bool          // leave everything running until ctx ends
 	Timeout  time.Duration // for all but the end of a kept demo
 	Out      io.Writer
@@ -80,6 +81,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	d.conf = stage.Config{Dir: d.dir, ClaimWithin: claimWithin}
+	if o.Verbose {
+		d.conf.Sections = "[log]\nlevel = \"debug\"\nmessages = \"all\"\n"
+	}
 	d.socket = d.conf.Socket()
 	d.ctl = stage.NewControl(d.socket)
 	d.yard = stage.NewYard(d.dir)

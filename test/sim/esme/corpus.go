@@ -1,5 +1,7 @@
 package esme
 
+import "strings"
+
 // Texts as enterprises send them. {ref} makes each unique; {name}, {time},
 // {day}, {n} and {amount} are filled in. Only the one-time codes carry a code.
 
@@ -72,3 +74,18 @@ var (
 	senders  = []string{"CHAT", "Parcel24", "DrSilva", "Rail", "447700800001", "88222"}
 	mixStart = "gsm=45,gsm-ext=10,latin1=10,ucs2=20,emoji=5,payload=5,long=5"
 )
+
+// Fragments are what every text of the corpora is made of, between the places
+// that are filled in: whoever finds one of them has found a text.
+func Fragments() (all []string) {
+	for _, texts := range corpora {
+		for _, text := range texts {
+			for _, f := range strings.FieldsFunc(text, func(r rune) bool { return r == '{' || r == '}' }) {
+				if len(f) >= 12 {
+					all = append(all, strings.TrimSpace(f))
+				}
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"shunt/gateway/noc"
+)
+
+func (a *app) reloadCommand() *cobra.Command {
+	return a.remote(&cobra.Command{
+		Use:   "reload",
+		Short: "Have the gateway read its configuration again",
+		Long: "Have the gateway read its configuration again, and wait until that is done. No bind is\n" +
+			"dropped. A file with faults changes nothing: each fault is printed, exit 1. What differs\n" +
+			"and cannot change while binds are up is named, and waits for a restart.",
+		Example: "  shunt reload",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.ask(func(n *noc.Client) error {
+				r, err := n.Reload(c.Context())
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.writeJSON(r)
+				}
+				for _, w := range r.Warnings {
+					fmt.Fprintln(a.out, w)
+				}
+				return a.table(func(w io.Writer) {
+					row(w, "in use now", strings.Join(r.Changed, ", "))
+					row(w, "needs a restart", strings.Join(r.Restart, ", "))
+				})
+			})
+		},
+	})
+}
