@@ -87,7 +87,6 @@ func openWith(o Options, so store.Options) (*Registry, error) {
 	r := &Registry{db: db, log: o.Logger, now: o.Now, intake: newIntake()}
 	r.scanned = make(chan struct{})
 	r.changed = map[msg.Number]struct{}{}
-	r.index.init()
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
