@@ -83,7 +83,7 @@ func New(o Options) http.Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(document) // a client that left is not our fault
 	})
-	return &front{mux: mux, log: o.Log}
+	return &front{mux: mux, hot: h, log: o.Log}
 }
 
 // register declares the operations of this version.

@@ -66,6 +66,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 // into problems, and keeps a panic from ending more than its request.
 type front struct {
 	mux *http.ServeMux
+	hot *handlers // nil: everything takes the general way
 	log *slog.Logger
 }
 
@@ -77,6 +78,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
 	defer f.finish(rec, r, began)
 
+	if f.hot != nil && r.ContentLength == 0 {
+		if op, id := f.hot.hot(r); op != nil {
+			f.hot.serveHot(rec, r, op, id)
+			return
+		}
+	}
 	handler, pattern := f.mux.Handler(r)
 	if pattern == "" {
 		f.refuse(rec, r, handler)
@@ -107,7 +114,9 @@ func (f *front) finish(w *recorder, r *http.Request, began time.Time) {
 		}
 		newProblem(http.StatusInternalServerError, codeInternal, "the gateway failed; its log says why").write(w)
 	}
-	f.log.Debug("app api", "method", r.Method, "route", r.Pattern, "status", w.status, "took", time.Since(began))
+	if f.log.Enabled(context.Background(), slog.LevelDebug) {
+		f.log.Debug("app api", "method", r.Method, "route", r.Pattern, "status", w.status, "took", time.Since(began))
+	}
 }
 
 // refuse asks the mux's own refusal for its status and answers with a problem.

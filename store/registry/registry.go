@@ -172,7 +172,22 @@ func (r *Registry) Get(n msg.Number) (reg Registration, err error) {
 		reg, err = getRegistration(txn, n)
 		return err
 	})
+	if err == nil {
+		r.expect(&reg)
+	}
 	return reg, err
+}
+
+// expect remembers the bearers of a registration: who reads it is about to push
+// to its devices, and they answer.
+func (r *Registry) expect(reg *Registration) {
+	e := r.Lookup(reg.Number)
+	if !e.Registered() || e.Generation() != reg.Generation {
+		return
+	}
+	for i := range reg.Devices {
+		r.bearers.put(reg.Devices[i].BearerHash, reg.Number, reg.Devices[i], e)
+	}
 }
 
 // ByBearer is the device that bearer belongs to, or ErrNotFound. The bearer

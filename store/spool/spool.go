@@ -18,7 +18,7 @@ import (
 )
 
 // schema is the version of the key layout.
-const schema = 1
+const schema = 2 // 1: every trace step in a row of its own, and every outcome
 
 // Options are what a spool is opened with.
 type Options struct {
@@ -82,6 +82,7 @@ type Spool struct {
 	short  shortSource
 	stats  counters
 	slots  atomic.Int64 // live messages and queued puts
+	fresh  fresh
 
 	// The queue. The callers fill it, the committer empties it.
 	queueMu  sync.Mutex
@@ -105,12 +106,13 @@ type Spool struct {
 
 	// The committer's.
 	batch          batch
-	called         []Record // whose turn has come with this commit
-	recall         bool     // some may have been lost: see callAll
-	takenBack      []Record // what this commit brought to the disk after its put was given up
-	lost           []item   // what must follow, of commits that failed
-	outcomeNext    uint64   // that of the commit under way
-	outcomeGhost   uint64   // the highest that a failed commit may have left
+	called         []Record  // whose turn has come with this commit
+	recall         bool      // some may have been lost: see callAll
+	takenBack      []Record  // what this commit brought to the disk after its put was given up
+	lost           []item    // what must follow, of commits that failed
+	outcomeNext    uint64    // that of the commit under way
+	outcomeGhost   uint64    // the highest that a failed commit may have left
+	unsaved        []unsaved // oldest first
 	spare          []item
 	wheel          *wheel
 	highest        msg.ID // of all messages seen
@@ -192,6 +194,7 @@ func (s *Spool) Put(m *Message, done func(error)) {
 		done(err)
 		return
 	}
+	m.WireID = m.wireID()
 	if s.stalled.Load() {
 		done(ErrStalled)
 		return
@@ -283,7 +286,7 @@ func (s *Spool) run() {
 	for {
 		s.fire()
 		work, closing := s.take()
-		if len(work) == 0 && !s.repairDue() {
+		if len(work) == 0 && !s.repairDue() && !s.saveDue() {
 			s.keepSpare(work)
 			if closing {
 				return
@@ -372,8 +375,9 @@ func (s *Spool) shut() error {
 	}
 	s.cursorAt = time.Time{} // store the cursor now
 	var err error
-	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {
+	for err == nil && (len(s.doubtful) > 0 || len(s.unsaved) > 0 || s.cursorMoved()) {
 		s.batch.reset(s.o.Now())
+		s.batch.saveUntil(s.o.Now())
 		if err = s.batch.write(); err == nil {
 			s.written(s.o.Now())
 		}
