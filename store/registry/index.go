@@ -50,6 +50,17 @@ func (x *index) set(n msg.Number, w uint64) {
 	x.count.add(w, 1)
 }
 
+// clear forgets everything. The caller holds mu.
+func (x *index) clear() {
+	for i := range x.entries.tables {
+		if t := x.entries.tables[i].Swap(nil); t != nil {
+			x.entries.octets.Add(-t.bytes())
+		}
+		x.entries.used[i], x.entries.live[i] = 0, 0
+	}
+	x.count = Count{}
+}
+
 func (c *Count) add(w uint64, sign int) {
 	if w == 0 {
 		return

@@ -49,9 +49,10 @@ type Registry struct {
 
 // intake is the way to the committer.
 type intake struct {
-	queue     chan *request
-	quit      chan struct{} // closed by Close
-	committed chan struct{} // closed by the committer at its end
+	queue      chan *request
+	exclusives chan exclusive
+	quit       chan struct{} // closed by Close
+	committed  chan struct{} // closed by the committer at its end
 }
 
 // rebuild is how far the scan is.
@@ -63,7 +64,7 @@ type rebuild struct {
 }
 
 func newIntake() intake {
-	return intake{queue: make(chan *request, queueLength), quit: make(chan struct{}), committed: make(chan struct{})}
+	return intake{queue: make(chan *request, queueLength), exclusives: make(chan exclusive), quit: make(chan struct{}), committed: make(chan struct{})}
 }
 
 const (
@@ -93,7 +94,9 @@ func openWith(o Options, so store.Options) (*Registry, error) {
 	if r.now == nil {
 		r.now = time.Now
 	}
-	err = store.CheckSchema(db, schemaKind, schemaVersion)
+	if err = dropLoading(db); err == nil {
+		err = store.CheckSchema(db, schemaKind, schemaVersion)
+	}
 	if err == nil {
 		err = r.apps.load(db, r.log)
 	}
