@@ -32,6 +32,8 @@ type Registry interface {
 	PutAll(ctx context.Context, ps []registry.Put) ([]registry.PutResult, error)
 	Remove(ctx context.Context, n msg.Number, device string) (bool, error)
 	List(ctx context.Context, after msg.Number, limit int) ([]registry.Registration, error)
+	NewLoad(dir string) *registry.Load
+	Each(ctx context.Context, do func(*registry.Registration) error) error
 	Count() registry.Count
 	Ready() bool
 }

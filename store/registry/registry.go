@@ -261,6 +261,33 @@ func (r *Registry) List(ctx context.Context, after msg.Number, limit int) ([]Reg
 	return regs, nil
 }
 
+// Each calls do with every registration, in ascending order of their numbers,
+// all as they are at one moment, until it returns an error. do keeps nothing of
+// what it is given. Corrupt records are logged and left out.
+func (r *Registry) Each(ctx context.Context, do func(*Registration) error) error {
+	return r.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixNumber}})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			reg, err := readRegistration(it.Item())
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				r.log.Error("registry: record left out", "error", err)
+				continue
+			case err == nil:
+				err = ctx.Err()
+			}
+			if err == nil {
+				err = do(&reg)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // getRegistration reads n's record, or wraps ErrNotFound or ErrCorrupt.
 func getRegistration(txn *badger.Txn, n msg.Number) (Registration, error) {
 	item, err := txn.Get(numberKey(n))
