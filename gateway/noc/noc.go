@@ -5,6 +5,7 @@ package noc
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"shunt/gateway/msg"
@@ -33,6 +34,7 @@ type Registry interface {
 	Remove(ctx context.Context, n msg.Number, device string) (bool, error)
 	List(ctx context.Context, after msg.Number, limit int) ([]registry.Registration, error)
 	NewLoad(dir string) *registry.Load
+	Backup(w io.Writer) error
 	Each(ctx context.Context, do func(*registry.Registration) error) error
 	Count() registry.Count
 	Ready() bool

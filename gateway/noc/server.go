@@ -67,6 +67,7 @@ func NewServer(o Options) *Server {
 		"POST /v1/registry/bulk":       s.putBulk,
 		"POST /v1/registry/import":     s.importFile,
 		"GET /v1/registry/export":      s.exportFile,
+		"GET /v1/backup":               s.backup,
 		"GET /v1/registry/{number}":    s.get,
 		"PUT /v1/registry/{number}":    s.put,
 		"DELETE /v1/registry/{number}": s.remove,
