@@ -347,7 +347,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {
-		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log})
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log, TempDir: g.cfg.Node.DataDir})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	serve(func() error { g.watch(serving); return nil })

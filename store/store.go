@@ -241,12 +241,19 @@ func readSchema(db *badger.DB) (kind string, version uint32, err error) {
 	return kind, version, err
 }
 
-func writeSchema(db *badger.DB, dir, kind string, version uint32) error {
+// SchemaRecord is the schema record for those who write a database's tables
+// themselves.
+func SchemaRecord(kind string, version uint32) (key, value []byte) {
 	v := make([]byte, 4, 8+len(kind))
 	v = binary.BigEndian.AppendUint32(v, version)
 	v = append(v, kind...)
 	binary.BigEndian.PutUint32(v, crc32.Checksum(v[4:], crcTable))
-	err := db.Update(func(txn *badger.Txn) error { return txn.Set(schemaKey, v) })
+	return schemaKey, v
+}
+
+func writeSchema(db *badger.DB, dir, kind string, version uint32) error {
+	key, v := SchemaRecord(kind, version)
+	err := db.Update(func(txn *badger.Txn) error { return txn.Set(key, v) })
 	if err == nil {
 		err = db.Sync()
 	}

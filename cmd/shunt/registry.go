@@ -16,7 +16,8 @@ import (
 
 func (a *app) registryCommand() *cobra.Command {
 	g := a.group("registry", "Look at and change who is registered", "  shunt registry count\n  shunt registry get +447700900042")
-	g.AddCommand(a.putCommand(), a.getCommand(), a.rmCommand(), a.listCommand(), a.countCommand())
+	g.AddCommand(a.putCommand(), a.getCommand(), a.rmCommand(), a.listCommand(), a.countCommand(),
+		a.importCommand(), a.exportCommand())
 	return g
 }
 

@@ -37,12 +37,13 @@ const (
 
 // rig is the API on a real listener, in front of a real registry and spool.
 type rig struct {
-	t     testing.TB
-	spool *spool.Spool
-	reg   *registry.Registry
-	base  string
-	http  *http.Client
-	log   *logBuffer
+	t       testing.TB
+	spool   *spool.Spool
+	reg     *registry.Registry
+	base    string
+	handler http.Handler
+	http    *http.Client
+	log     *logBuffer
 }
 
 // logBuffer collects the log at every level.
@@ -87,7 +88,8 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r.base = r.serve(New(Options{Spool: r.spool, Devices: r.reg, Text: textOf, Log: log}), log)
+	r.handler = New(Options{Spool: r.spool, Devices: r.reg, Text: textOf, Log: log})
+	r.base = r.serve(r.handler, log)
 	return r
 }
 

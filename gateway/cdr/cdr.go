@@ -97,6 +97,7 @@ const (
 	batch     = 1000 // lines a sync
 	maxQueued = 1 << 14
 	retry     = time.Second
+	linger    = 200 * time.Millisecond // after an end, for more of them: one sync for all
 )
 
 // New finds the last line that was written in o.Dir, which it makes if it is not
@@ -138,15 +139,22 @@ func (w *Writer) Run(ctx context.Context) {
 	defer w.files.close()
 	tick := time.NewTicker(retry)
 	defer tick.Stop()
+	due := time.NewTimer(retry)
+	due.Stop()
+	waiting := false
 	minute := w.o.Now().Truncate(time.Minute)
 	w.takeSums(minute)
 	for {
 		done := false
 		select {
 		case <-w.wake:
-			if w.Failing.Load() { // the tick tries again
-				continue
+			if !waiting && !w.Failing.Load() { // else the tick tries again
+				due.Reset(linger)
+				waiting = true
 			}
+			continue
+		case <-due.C:
+			waiting = false
 		case <-tick.C:
 		case <-ctx.Done():
 			done = true

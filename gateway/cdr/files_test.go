@@ -236,7 +236,7 @@ func TestSumsOfABindThatEnds(t *testing.T) {
 	}
 }
 
-// Run writes what ends, within a second also when nobody says so, sums once a
+// Run writes what ends soon, within a second also when nobody says so, sums once a
 // minute, and at the end what is left of both.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -256,9 +256,10 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		s.end()
 		w.Ended()
+		time.Sleep(linger)
 		synctest.Wait()
 		if got := seqs(t, dir); !slices.Equal(got, []uint64{1}) {
-			t.Errorf("at once: numbers %v, want 1", got)
+			t.Errorf("after %s: numbers %v, want 1", linger, got)
 		}
 		s.end()
 		time.Sleep(retry)

@@ -110,7 +110,7 @@ func (b *bulkRun) check(body io.Reader) error {
 		}
 		if _, err := bulkPut(line); err != nil {
 			if b.wrong++; len(b.faults) < maxLineFaults {
-				b.faults = append(b.faults, LineFault{n, err.Error()})
+				b.faults = append(b.faults, LineFault{Line: n, Text: err.Error()})
 			}
 		}
 		return nil
@@ -212,7 +212,7 @@ func checkPut(p *registry.Put) error {
 		return fmt.Errorf("token: want 1 to %d printable ASCII characters without blanks", registry.MaxToken)
 	case p.Device != "" && !graphic(p.Device, 1, registry.MaxName, false):
 		return fmt.Errorf("device: want 1 to %d printable ASCII characters without blanks or slash", registry.MaxName)
-	case !graphic(p.Bearer, registry.MinBearer, registry.MaxBearer, true):
+	case p.Bearer != "" && !graphic(p.Bearer, registry.MinBearer, registry.MaxBearer, true):
 		return fmt.Errorf("bearer: want %d to %d printable ASCII characters without blanks", registry.MinBearer, registry.MaxBearer)
 	}
 	return nil

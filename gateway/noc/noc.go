@@ -5,6 +5,7 @@ package noc
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -50,6 +51,9 @@ type Registry interface {
 	PutAll(ctx context.Context, ps []registry.Put) ([]registry.PutResult, error)
 	Remove(ctx context.Context, n msg.Number, device string) (bool, error)
 	List(ctx context.Context, after msg.Number, limit int) ([]registry.Registration, error)
+	NewLoad(dir string) *registry.Load
+	Backup(w io.Writer) error
+	Each(ctx context.Context, do func(*registry.Registration) error) error
 	Count() registry.Count
 	Ready() bool
 }

@@ -25,8 +25,9 @@ type Problem struct {
 
 // LineFault is what is wrong with one line of a bulk.
 type LineFault struct {
-	Line int    `json:"line"` // from 1
-	Text string `json:"text"`
+	Line   int    `json:"line"`             // from 1
+	Column int    `json:"column,omitempty"` // of CSV, from 1; 0: no certain one
+	Text   string `json:"text"`
 }
 
 // Codes of problems.

@@ -66,6 +66,9 @@ func NewServer(o Options) *Server {
 		"GET /v1/registry":             s.list,
 		"GET /v1/registry/count":       s.count,
 		"POST /v1/registry/bulk":       s.putBulk,
+		"POST /v1/registry/import":     s.importFile,
+		"GET /v1/registry/export":      s.exportFile,
+		"GET /v1/backup":               s.backup,
 		"GET /v1/registry/{number}":    s.get,
 		"PUT /v1/registry/{number}":    s.put,
 		"DELETE /v1/registry/{number}": s.remove,
@@ -113,7 +116,9 @@ func (p *refused) WriteHeader(status int)      { p.status = status }
 func (s *Server) wrap(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
-			if v := recover(); v != nil {
+			if v := recover(); v == http.ErrAbortHandler {
+				panic(v) // it has said why
+			} else if v != nil {
 				// The value of a panic may quote anything, so only its type is logged.
 				s.o.Log.Error("control socket: request panicked", "route", r.Pattern, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 				panic(http.ErrAbortHandler)
@@ -122,6 +127,9 @@ func (s *Server) wrap(h handler) http.Handler {
 		extend(w)
 		v, err := h(w, r)
 		extend(w)
+		if _, ok := v.(streamed); ok {
+			return
+		}
 		if err == nil {
 			err = writeJSON(w, v)
 		}

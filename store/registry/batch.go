@@ -203,11 +203,12 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	} else {
 		d.BearerHash, d.RegisteredAt = r.Devices[at].BearerHash, r.Devices[at].RegisteredAt
 	}
-	bearer := p.Bearer
-	if bearer == "" && d.BearerHash == ([32]byte{}) {
+	bearer, hash := p.Bearer, p.bearerHash()
+	if hash == ([32]byte{}) && d.BearerHash == ([32]byte{}) {
 		bearer = randomBearer()
+		hash = sha256.Sum256([]byte(bearer))
 	}
-	rebind, err := b.mayBind(&d, owner{p.Number, id}, bearer)
+	rebind, err := b.mayBind(&d, owner{p.Number, id}, hash)
 	if err != nil {
 		return PutResult{}, err
 	}
@@ -215,20 +216,17 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 		return PutResult{}, fmt.Errorf("app %q: %w", d.App, err)
 	}
 	if rebind {
-		b.bind(&s, &d, owner{p.Number, id}, bearer)
+		b.bind(&s, &d, owner{p.Number, id}, hash)
 	}
 	r.Devices[at] = d
 	b.store(s, r)
 	return PutResult{Registration: *r, Device: id, Bearer: bearer}, nil
 }
 
-// mayBind tells whether d needs the bearer bound to it, or why it cannot be.
-func (b *batch) mayBind(d *Device, me owner, bearer string) (bool, error) {
-	if bearer == "" {
-		return false, nil
-	}
-	hash := sha256.Sum256([]byte(bearer))
-	if hash == d.BearerHash {
+// mayBind tells whether d needs the bearer with this hash bound to it, or why it
+// cannot be. The zero hash is no bearer.
+func (b *batch) mayBind(d *Device, me owner, hash [32]byte) (bool, error) {
+	if hash == ([32]byte{}) || hash == d.BearerHash {
 		return false, nil
 	}
 	taken, err := b.claimed(hash, me)
@@ -241,12 +239,12 @@ func (b *batch) mayBind(d *Device, me owner, bearer string) (bool, error) {
 	return true, nil
 }
 
-// bind gives d the bearer in place of the one that it has.
-func (b *batch) bind(s *step, d *Device, me owner, bearer string) {
+// bind gives d the bearer with this hash in place of the one that it has.
+func (b *batch) bind(s *step, d *Device, me owner, hash [32]byte) {
 	if d.BearerHash != ([32]byte{}) {
 		b.dropOwner(s, d.BearerHash)
 	}
-	d.BearerHash = sha256.Sum256([]byte(bearer))
+	d.BearerHash = hash
 	b.setOwner(s, d.BearerHash, me)
 }
 

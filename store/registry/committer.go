@@ -76,6 +76,9 @@ func (r *Registry) commitLoop() {
 		select {
 		case req := <-r.queue:
 			reqs = r.gather(req, last)
+		case e := <-r.exclusives:
+			e.done <- e.do()
+			continue
 		case <-r.quit:
 			select {
 			case req := <-r.queue:

@@ -201,7 +201,6 @@ func TestScanDoesNotUndoChanges(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	r := &Registry{intake: newIntake()}
 	r.scanned = make(chan struct{})
-	r.index.init()
 	r.index.change(testNumber, word(msg.MakeEntry(true, 0, 1), 1))
 	if r.Ready() || r.Lookup(testNumber) != 0 {
 		t.Errorf("before the scan ends: ready %v, Lookup = %#x, want false, 0", r.Ready(), r.Lookup(testNumber))

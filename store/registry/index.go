@@ -6,24 +6,17 @@ import (
 	"shunt/gateway/msg"
 )
 
-// index answers Lookup from RAM, in two steps. An exact bitmap of the
-// registered numbers, in pages of 64, answers the misses, which are most of
-// the traffic: numbers of one operator lie close together, so that its pages
-// stay in the processor's cache long after the entries do not fit it. The
+// index answers Lookup from RAM. Most of the traffic is for numbers that nobody
+// registered: the filter of the entries (see table) answers nearly all of it
+// with one look at a sixteenth of the memory, whatever the numbers are like. The
 // entries then answer the hits.
 //
-// The bitmap means "registered", not "registered and active": a number that
-// is registered but inactive has a reason of its own in traces and counters.
-//
-// Pages have 64 numbers, not a cache line's 512, because a page then is one
-// word: scattered numbers cost 16 octets each instead of 64, and one map
-// serves both steps. For scattered numbers it is then the filter of the pages
-// (see table) that answers most misses from the cache.
+// A number that is registered but inactive has an entry: it has a reason of its
+// own in traces and counters.
 //
 // Readers take no lock. Writers, which are the committer and, until the index
 // is complete, the scan, hold mu.
 type index struct {
-	pages   pairs // number / 64 -> one bit a number
 	entries pairs // number -> msg.Entry and the count of devices
 
 	mu    sync.Mutex
@@ -45,33 +38,27 @@ func word(e msg.Entry, devices int) uint64 {
 	return uint64(e) | uint64(devices)<<devicesShift
 }
 
-// init comes before the first use.
-func (x *index) init() { x.pages.filtered = true }
-
 func (x *index) lookup(n msg.Number) msg.Entry {
-	if x.pages.get(uint64(n)>>6)>>(n&63)&1 == 0 {
-		return 0
-	}
 	return msg.Entry(x.entries.get(uint64(n)) &^ devicesMask)
 }
 
 // set replaces the word of n; zero removes n. A reader sees the state before
 // or after. The caller holds mu.
 func (x *index) set(n msg.Number, w uint64) {
-	old := x.entries.get(uint64(n))
-	page, bit := uint64(n)>>6, uint64(1)<<(n&63)
-	switch {
-	case old == 0 && w != 0: // the entry first: who sees the bit finds it
-		x.entries.set(uint64(n), w)
-		x.pages.set(page, x.pages.get(page)|bit)
-	case old != 0 && w == 0: // the bit first, likewise
-		x.pages.set(page, x.pages.get(page)&^bit)
-		x.entries.set(uint64(n), 0)
-	case old != w:
-		x.entries.set(uint64(n), w)
-	}
+	old := x.entries.set(uint64(n), w)
 	x.count.add(old, -1)
 	x.count.add(w, 1)
+}
+
+// clear forgets everything. The caller holds mu.
+func (x *index) clear() {
+	for i := range x.entries.tables {
+		if t := x.entries.tables[i].Swap(nil); t != nil {
+			x.entries.octets.Add(-t.bytes())
+		}
+		x.entries.used[i], x.entries.live[i] = 0, 0
+	}
+	x.count = Count{}
 }
 
 func (c *Count) add(w uint64, sign int) {
@@ -93,4 +80,4 @@ func (x *index) totals() Count {
 }
 
 // bytes is the index's memory in octets.
-func (x *index) bytes() int64 { return x.pages.bytes() + x.entries.bytes() }
+func (x *index) bytes() int64 { return x.entries.bytes() }

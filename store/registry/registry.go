@@ -49,9 +49,10 @@ type Registry struct {
 
 // intake is the way to the committer.
 type intake struct {
-	queue     chan *request
-	quit      chan struct{} // closed by Close
-	committed chan struct{} // closed by the committer at its end
+	queue      chan *request
+	exclusives chan exclusive
+	quit       chan struct{} // closed by Close
+	committed  chan struct{} // closed by the committer at its end
 }
 
 // rebuild is how far the scan is.
@@ -63,7 +64,7 @@ type rebuild struct {
 }
 
 func newIntake() intake {
-	return intake{queue: make(chan *request, queueLength), quit: make(chan struct{}), committed: make(chan struct{})}
+	return intake{queue: make(chan *request, queueLength), exclusives: make(chan exclusive), quit: make(chan struct{}), committed: make(chan struct{})}
 }
 
 const (
@@ -87,14 +88,15 @@ func openWith(o Options, so store.Options) (*Registry, error) {
 	r := &Registry{db: db, log: o.Logger, now: o.Now, intake: newIntake()}
 	r.scanned = make(chan struct{})
 	r.changed = map[msg.Number]struct{}{}
-	r.index.init()
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.now == nil {
 		r.now = time.Now
 	}
-	err = store.CheckSchema(db, schemaKind, schemaVersion)
+	if err = dropLoading(db); err == nil {
+		err = store.CheckSchema(db, schemaKind, schemaVersion)
+	}
 	if err == nil {
 		err = r.apps.load(db, r.log)
 	}
@@ -173,7 +175,22 @@ func (r *Registry) Get(n msg.Number) (reg Registration, err error) {
 		reg, err = getRegistration(txn, n)
 		return err
 	})
+	if err == nil {
+		r.expect(&reg)
+	}
 	return reg, err
+}
+
+// expect remembers the bearers of a registration: who reads it is about to push
+// to its devices, and they answer.
+func (r *Registry) expect(reg *Registration) {
+	e := r.Lookup(reg.Number)
+	if !e.Registered() || e.Generation() != reg.Generation {
+		return
+	}
+	for i := range reg.Devices {
+		r.bearers.put(reg.Devices[i].BearerHash, reg.Number, reg.Devices[i], e)
+	}
 }
 
 // ByBearer is the device that bearer belongs to, or ErrNotFound. The bearer
@@ -242,6 +259,33 @@ func (r *Registry) List(ctx context.Context, after msg.Number, limit int) ([]Reg
 		return nil, fmt.Errorf("list: %w", err)
 	}
 	return regs, nil
+}
+
+// Each calls do with every registration, in ascending order of their numbers,
+// all as they are at one moment, until it returns an error. do keeps nothing of
+// what it is given. Corrupt records are logged and left out.
+func (r *Registry) Each(ctx context.Context, do func(*Registration) error) error {
+	return r.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixNumber}})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			reg, err := readRegistration(it.Item())
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				r.log.Error("registry: record left out", "error", err)
+				continue
+			case err == nil:
+				err = ctx.Err()
+			}
+			if err == nil {
+				err = do(&reg)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // getRegistration reads n's record, or wraps ErrNotFound or ErrCorrupt.

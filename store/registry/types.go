@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -143,6 +144,16 @@ type Put struct {
 	Bearer   string // "" = a known device keeps its own, a new one gets 256 bits in base64url
 	Active   bool
 	Sandbox  bool
+
+	BearerHash [32]byte // instead of Bearer: its SHA-256
+}
+
+// bearerHash is the SHA-256 of the bearer that p gives, or zero.
+func (p *Put) bearerHash() [32]byte {
+	if p.Bearer == "" {
+		return p.BearerHash
+	}
+	return sha256.Sum256([]byte(p.Bearer))
 }
 
 // PutResult is what a Put led to.

@@ -169,6 +169,7 @@ const (
 	flagPart      // Group, Number and Total follow the texts
 	flagEdited    // Edition follows those
 	flagExtra     // an octet of extra fields, and those fields, follow that
+	flagTrail     // the latest trace steps follow at the end: two octets of length, then steps
 )
 
 // What the octet of extra fields announces, in the order of its bits. The two
@@ -188,14 +189,18 @@ const (
 )
 
 // appendRecord writes what "S" and "H" hold: everything but the octets.
-// steps is the number of trace steps written so far.
-func appendRecord(b []byte, r *Record, steps uint16) []byte {
+// t is its trace as far as it is not in rows of its own.
+func appendRecord(b []byte, r *Record, t trail) []byte {
 	wire := r.WireID
 	if wire == r.ID.String() {
 		wire = ""
 	}
-	b = append(b, byte(r.State), flagsOf(r), r.Version, r.RegisteredDelivery)
-	b = binary.BigEndian.AppendUint16(b, steps)
+	flags := flagsOf(r)
+	if len(t.steps) > 0 {
+		flags |= flagTrail
+	}
+	b = append(b, byte(r.State), flags, r.Version, r.RegisteredDelivery)
+	b = binary.BigEndian.AppendUint16(b, t.count)
 	b = binary.BigEndian.AppendUint16(b, r.SMSAttempts)
 	b = binary.BigEndian.AppendUint16(b, r.Resubmits)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.To))
@@ -215,7 +220,12 @@ func appendRecord(b []byte, r *Record, steps uint16) []byte {
 	if r.Edition > 0 {
 		b = binary.BigEndian.AppendUint16(b, r.Edition)
 	}
-	return appendExtra(b, r)
+	b = appendExtra(b, r)
+	if len(t.steps) > 0 {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(t.steps)))
+		b = append(b, t.steps...)
+	}
+	return b
 }
 
 // extraOf is the octet of extra fields.
@@ -300,7 +310,7 @@ func (r *Record) setFlags(f byte) {
 }
 
 // decodeRecord reads what appendRecord wrote.
-func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
+func decodeRecord(id msg.ID, b []byte) (r Record, t trail, err error) {
 	d := &decoder{b: b}
 	r.ID = id
 	r.State = d.state("state")
@@ -308,7 +318,7 @@ func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
 	r.setFlags(flags)
 	r.Version = d.u8("version")
 	r.RegisteredDelivery = d.u8("registered_delivery")
-	steps = d.u16("steps")
+	t.count = d.u16("steps")
 	r.SMSAttempts = d.u16("sms_attempts")
 	r.Resubmits = d.u16("resubmits")
 	r.To = msg.Number(d.u64("to"))
@@ -337,13 +347,16 @@ func decodeRecord(id msg.ID, b []byte) (r Record, steps uint16, err error) {
 	if flags&flagExtra != 0 {
 		d.extra(&r)
 	}
+	if flags&flagTrail != 0 {
+		t.steps = string(d.take(int(d.u16("trail")), "trail"))
+	}
 	if r.Hold == msg.NoHold && r.State == msg.Held { // as the first version wrote it: only parts were held
 		r.Hold = msg.HoldParts
 	}
 	if r.WireID == "" {
 		r.WireID = id.String()
 	}
-	return r, steps, d.end()
+	return r, t, d.end()
 }
 
 // appendBody writes what "B" holds: the message as it was put.
@@ -435,16 +448,15 @@ func appendStep(b []byte, s *Step) []byte {
 	return appendText(b, s.Detail)
 }
 
-// decodeStep reads what appendStep wrote.
-func decodeStep(b []byte) (s Step, err error) {
-	d := &decoder{b: b}
+// step reads what appendStep wrote.
+func (d *decoder) step() (s Step) {
 	s.At = d.time("at")
 	s.Event = msg.Event(d.u8("event"))
 	s.From = d.state("from")
 	s.To = d.state("to")
 	s.Reason = msg.Reason(d.u8("reason"))
 	s.Detail = d.text("detail")
-	return s, d.end()
+	return s
 }
 
 // Keys. Every kind of record has a prefix of its own; ids and numbers are
@@ -453,7 +465,7 @@ const (
 	kBody   = 'B' // id → message with its PDU
 	kState  = 'S' // id → record of a live message
 	kDone   = 'H' // id → record of a finished message
-	kStep   = 'E' // id, n → trace step
+	kStep   = 'E' // id, n → trace steps, the last of which is the n-th
 	kWire   = 'W' // message_id given to the ESME, where it is not the id → id
 	kNumber = 'N' // number, id → nothing
 	kGroup  = 'G' // group, id → nothing: the parts of a long message

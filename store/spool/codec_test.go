@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,10 +59,10 @@ func genRecord() *rapid.Generator[Record] {
 func TestRecordCodec(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := genRecord().Draw(t, "record")
-		steps := rapid.Uint16().Draw(t, "steps")
+		steps := trail{count: rapid.Uint16().Draw(t, "steps"), steps: rapid.StringN(0, 300, 300).Draw(t, "trail")}
 		got, n, err := decodeRecord(someID, appendRecord(nil, &want, steps))
 		if d := cmp.Diff(want, got); err != nil || n != steps || d != "" {
-			t.Fatalf("decodeRecord = %v, %d steps, want %d (-want +got):\n%s", err, n, steps, d)
+			t.Fatalf("decodeRecord = %v, trail %v, want %v (-want +got):\n%s", err, n, steps, d)
 		}
 		// RAM keeps the same.
 		x := newIndex()
@@ -89,15 +90,25 @@ func TestBodyCodec(t *testing.T) {
 
 func TestStepCodec(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := Step{
+		want := rapid.SliceOfN(genStep(), 0, 5).Draw(t, "steps")
+		var b []byte
+		for i := range want {
+			b = appendStep(b, &want[i])
+		}
+		got, err := decodeSteps([]Step{}, b)
+		if d := cmp.Diff(want, got); err != nil || d != "" {
+			t.Fatalf("decodeSteps = %v (-want +got):\n%s", err, d)
+		}
+	})
+}
+
+func genStep() *rapid.Generator[Step] {
+	return rapid.Custom(func(t *rapid.T) Step {
+		return Step{
 			At: genTime().Draw(t, "at"), Event: msg.Event(rapid.Byte().Draw(t, "event")),
 			From:   rapid.SampledFrom(msg.States()).Draw(t, "from"),
 			To:     rapid.SampledFrom(msg.States()).Draw(t, "to"),
 			Reason: msg.Reason(rapid.Byte().Draw(t, "reason")), Detail: genText().Draw(t, "detail"),
-		}
-		got, err := decodeStep(appendStep(nil, &want))
-		if d := cmp.Diff(want, got); err != nil || d != "" {
-			t.Fatalf("decodeStep = %v (-want +got):\n%s", err, d)
 		}
 	})
 }
@@ -117,8 +128,8 @@ func TestTruncation(t *testing.T) {
 		decode func([]byte) error
 	}{
 		{"body", appendBody(nil, m), func(b []byte) error { _, err := decodeBody(someID, b); return err }},
-		{"record", appendRecord(nil, &r, 7), func(b []byte) error { _, _, err := decodeRecord(someID, b); return err }},
-		{"step", appendStep(nil, &Step{At: at, Detail: "d"}), func(b []byte) error { _, err := decodeStep(b); return err }},
+		{"record", appendRecord(nil, &r, trail{count: 7, steps: "steps"}), func(b []byte) error { _, _, err := decodeRecord(someID, b); return err }},
+		{"step", appendStep(nil, &Step{At: at, Detail: "d"}), func(b []byte) error { d := &decoder{b: b}; d.step(); return d.end() }},
 	} {
 		if err := c.decode(c.fields); err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -160,7 +171,7 @@ func TestCodecRefuses(t *testing.T) {
 	if _, err := unseal(key, newer); !errors.Is(err, errNewer) {
 		t.Errorf("unseal of a newer version: %v, want %v", err, errNewer)
 	}
-	b := appendRecord(nil, &Record{ID: someID}, 0)
+	b := appendRecord(nil, &Record{ID: someID}, trail{})
 	b[0] = byte(stateCount)
 	if _, _, err := decodeRecord(someID, b); !errors.Is(err, errBadFields) {
 		t.Errorf("record with a state beyond the last: %v, want %v", err, errBadFields)
@@ -190,7 +201,7 @@ func TestTimesOutOfRange(t *testing.T) {
 
 // Whatever the octets are, decoding ends, and what decodes survives encoding.
 func FuzzRecord(f *testing.F) {
-	f.Add(appendRecord(nil, &Record{ID: someID, State: msg.Claimed, Device: "phone"}, 3))
+	f.Add(appendRecord(nil, &Record{ID: someID, State: msg.Claimed, Device: "phone"}, trail{count: 3, steps: "some"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, steps, err := decodeRecord(someID, b)
 		if err != nil {
@@ -198,7 +209,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		again, n, err := decodeRecord(someID, appendRecord(nil, &r, steps))
 		if err != nil || n != steps || again != r {
-			t.Errorf("decoded again: %v, %d steps, want %d (-want +got):\n%s", err, n, steps, cmp.Diff(r, again))
+			t.Errorf("decoded again: %v, trail %v, want %v (-want +got):\n%s", err, n, steps, cmp.Diff(r, again))
 		}
 	})
 }
@@ -217,15 +228,19 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-func FuzzStep(f *testing.F) {
+func FuzzSteps(f *testing.F) {
 	f.Add(appendStep(nil, &Step{Event: msg.EvClaim, Detail: "device=phone"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := decodeStep(b)
+		steps, err := decodeSteps(nil, b)
 		if err != nil {
 			return
 		}
-		if again, err := decodeStep(appendStep(nil, &s)); err != nil || again != s {
-			t.Errorf("decoded again: %v, %+v, want %+v", err, again, s)
+		var same []byte
+		for i := range steps {
+			same = appendStep(same, &steps[i])
+		}
+		if again, err := decodeSteps(nil, same); err != nil || !slices.Equal(again, steps) {
+			t.Errorf("decoded again: %v, %+v, want %+v", err, again, steps)
 		}
 	})
 }

@@ -38,11 +38,12 @@ const (
 // draft is a message as a batch would leave it.
 type draft struct {
 	rec      Record
-	steps    uint16
+	trail    trail
 	entry    *entry   // nil: put in this batch, or finished earlier
 	body     *Message // put or replaced in this batch
 	finished bool     // came from "H"
 	dirty    bool
+	write    bool  // and not lazily
 	err      error // the finished record could not be read
 }
 
@@ -77,11 +78,14 @@ type batch struct {
 	also   []outcome        // what the items did to other parts of their long messages
 	parts  map[msg.ID][]int // the drafts of parts that were put in this batch, by group
 	pairs  map[ends]msg.ID  // those of the batch's messages that are in turn, with the first letter of each
+	saves  []*entry         // changed by earlier batches and not written
+	saved  int              // how many of Spool.unsaved the batch settles
 	finals []Outcome        // of the messages that the batch ended
 	handed bool             // Badger has it: what of it is on disk after a failure nobody knows
-	steps  []pair
-	arena  []byte // keys and values; Badger copies them
-	lowest msg.ID // of the messages put
+	rows   []pair           // of trace steps
+	step   []byte           // the latest, encoded
+	arena  []byte           // keys and values; Badger copies them
+	lowest msg.ID           // of the messages put
 }
 
 func (b *batch) reset(now time.Time) {
@@ -91,10 +95,11 @@ func (b *batch) reset(now time.Time) {
 	clear(b.parts)
 	clear(b.where)
 	clear(b.pairs)
-	clear(b.steps)
+	clear(b.rows)
+	clear(b.saves)
 	b.now, b.lowest = now, msg.ID{}
-	b.drafts, b.outs, b.also, b.steps, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.steps[:0], b.arena[:0]
-	b.finals, b.handed = b.finals[:0], false
+	b.drafts, b.outs, b.also, b.rows, b.arena = b.drafts[:0], b.outs[:0], b.also[:0], b.rows[:0], b.arena[:0]
+	b.finals, b.saves, b.saved, b.handed = b.finals[:0], b.saves[:0], 0, false
 }
 
 // find is the draft of a message: of this batch, of RAM, or, for what comes
@@ -105,12 +110,12 @@ func (b *batch) find(id msg.ID) (int, error) {
 	}
 	d := draft{}
 	if e := b.s.index.byID[id]; e != nil {
-		d.rec, d.steps, d.entry = e.record(), e.steps, e
+		d.rec, d.trail, d.entry = e.record(), e.trail(), e
 	} else if finished, ok := b.s.doubtful[id]; ok && !finished {
 		return 0, ErrNotFound // its put failed, whatever is on disk
 	} else {
 		d.finished = true
-		d.rec, d.steps, d.err = b.s.loadFinished(id)
+		d.rec, d.trail, d.err = b.s.loadFinished(id)
 		if errors.Is(d.err, ErrNotFound) {
 			return 0, ErrNotFound // not kept: a put of that id may follow
 		}
@@ -153,6 +158,9 @@ func (b *batch) changed(i int, e *Event, from msg.State) {
 	d.dirty = true
 	b.trace(i, e, from)
 	r := &d.rec
+	if !lazy(r, e) {
+		d.write = true
+	}
 	switch {
 	case r.State.Final() && !from.Final() && e.Kind != msg.EvWithdraw:
 		b.finals = append(b.finals, Outcome{ID: r.ID, Event: e.Kind, Reason: e.Reason, At: r.DoneAt})
@@ -264,14 +272,11 @@ func (b *batch) happen(e *Event, timer bool) outcome {
 	return out
 }
 
-// trace writes the step that an applied event is.
+// trace notes the step that an applied event is.
 func (b *batch) trace(i int, e *Event, from msg.State) {
 	d := &b.drafts[i]
 	step := Step{At: e.At, Event: e.Kind, From: from, To: d.rec.State, Reason: e.Reason, Detail: e.detail()}
-	key := b.key(func(a []byte) []byte { return appendStepKey(a, d.rec.ID, d.steps) })
-	value := b.value(key, func(a []byte) []byte { return appendStep(a, &step) })
-	b.steps = append(b.steps, pair{key, value, b.s.keepFor(&d.rec, b.now)})
-	d.steps = more(d.steps)
+	b.addStep(d, &step)
 }
 
 // key builds a key in the arena. Growing the arena leaves earlier slices
@@ -324,12 +329,13 @@ func (b *batch) write() error {
 	defer txn.Discard()
 	w := &writer{txn: txn}
 	b.writeRepairs(w)
+	b.writeSaves(w)
 	for i := range b.drafts {
-		if d := &b.drafts[i]; d.dirty {
+		if d := &b.drafts[i]; d.write {
 			b.writeDraft(w, d)
 		}
 	}
-	for _, p := range b.steps {
+	for _, p := range b.rows {
 		w.set(p)
 	}
 	b.writeOutcomes(w)
@@ -369,7 +375,7 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 		}
 	}
 	key := b.idKey(kind, r.ID)
-	w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, r, d.steps) }), ttl})
+	w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, r, d.trail) }), ttl})
 }
 
 // writeNames writes the keys under which a message is found by other than its
@@ -430,8 +436,9 @@ func (s *Spool) commitBatch(items []item) {
 	}
 	begin := s.o.Now()
 	err := error(nil)
-	wrote := len(b.steps) > 0 || len(s.doubtful) > 0 || s.failing
-	if wrote {
+	b.saveUntil(b.now.Add(-lazyFor))
+	changes, wrote := b.changes()
+	if changes || wrote {
 		err = s.o.Room()
 	}
 	if wrote && err == nil {
@@ -465,9 +472,20 @@ func (s *Spool) commitBatch(items []item) {
 	}
 }
 
+// changes tells whether the batch changes anything, and whether any of that is to
+// be written now.
+func (b *batch) changes() (any, write bool) {
+	for i := range b.drafts {
+		any = any || b.drafts[i].dirty
+		write = write || b.drafts[i].write
+	}
+	return any, write || len(b.saves) > 0 || len(b.s.doubtful) > 0 || b.s.failing
+}
+
 // written notes what a successful commit settles beside its items.
 func (s *Spool) written(now time.Time) {
 	s.repaired()
+	s.savesWritten()
 	s.outcomesWritten()
 	if s.cursorMoves { // to the zero id where nothing was ever put
 		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
@@ -487,6 +505,9 @@ func (s *Spool) show() {
 	for i := range b.drafts {
 		d := &b.drafts[i]
 		live := d.rec.live()
+		if d.body != nil {
+			s.fresh.add(d.body)
+		}
 		if !d.dirty || d.finished && !live {
 			continue
 		}
@@ -495,19 +516,23 @@ func (s *Spool) show() {
 		}
 		switch {
 		case live && d.entry == nil:
-			d.entry = x.insert(&d.rec, d.steps)
+			d.entry = x.insert(&d.rec, d.trail)
 			if compare(d.rec.ID, s.highest) > 0 {
 				s.highest = d.rec.ID
 			}
 		case live:
-			x.update(d.entry, &d.rec, d.steps)
+			x.update(d.entry, &d.rec, d.trail)
 		default:
 			s.slots.Add(-1)
 			if d.entry != nil {
 				d.entry.timer.stop()
 				x.remove(d.entry)
+				s.fresh.drop(d.rec.ID)
 			}
 			continue
+		}
+		if !d.write {
+			s.keepLazily(d.entry, b.now)
 		}
 		s.setTimer(d.entry)
 	}

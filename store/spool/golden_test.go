@@ -77,8 +77,8 @@ func TestGoldenRecords(t *testing.T) {
 			continue
 		}
 		got, steps, err := decodeRecord(someID, fields)
-		if d := cmp.Diff(c.want, got); err != nil || steps != c.steps || d != "" {
-			t.Errorf("%s: %v, %d steps, want %d (-want +got):\n%s", c.name, err, steps, c.steps, d)
+		if d := cmp.Diff(c.want, got); err != nil || steps.count != c.steps || d != "" {
+			t.Errorf("%s: %v, %d steps, want %d (-want +got):\n%s", c.name, err, steps.count, c.steps, d)
 		}
 	}
 }

@@ -23,9 +23,11 @@ type entry struct {
 	more                              *extra // nil until a field of it is set
 	timer                             timer
 	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
-	steps                             uint16
+	steps                             string // of its trail
+	stepCount                         uint16
 	state                             msg.State // None once it left the live set
 	flags, version, registered        byte
+	unsaved                           bool // the record on disk is older
 	called                            bool // it is its turn in this state, and whoever acts on that knows
 }
 
@@ -71,8 +73,9 @@ func (e *entry) record() Record {
 }
 
 // set writes the changing part of r into e.
-func (e *entry) set(r *Record, steps uint16) {
-	e.state, e.since, e.flags, e.steps = r.State, nanos(r.Since), flagsOf(r), steps
+func (e *entry) set(r *Record, t trail) {
+	e.state, e.since, e.flags = r.State, nanos(r.Since), flagsOf(r)
+	e.steps, e.stepCount = t.steps, t.count
 	e.claimBy, e.expires, e.registered = nanos(r.ClaimBy), nanos(r.ExpiresAt), r.RegisteredDelivery
 	x := extra{
 		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: unique.Make(r.Peer),
@@ -129,7 +132,7 @@ func newIndex() *index {
 }
 
 // insert adds a message. The caller holds the lock.
-func (x *index) insert(r *Record, steps uint16) *entry {
+func (x *index) insert(r *Record, t trail) *entry {
 	e := &entry{
 		id: r.ID, to: r.To, received: nanos(r.ReceivedAt), claimBy: nanos(r.ClaimBy), expires: nanos(r.ExpiresAt),
 		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), from: unique.Make(r.From),
@@ -142,7 +145,7 @@ func (x *index) insert(r *Record, steps uint16) *entry {
 		at--
 	}
 	x.order = slices.Insert(x.order, at, e)
-	e.set(r, steps)
+	e.set(r, t)
 	x.count(e, 1)
 	if e.open() {
 		x.link(e)
@@ -192,12 +195,12 @@ func (x *index) unlink(e *entry) {
 }
 
 // update changes a message. The caller holds the lock.
-func (x *index) update(e *entry, r *Record, steps uint16) {
+func (x *index) update(e *entry, r *Record, t trail) {
 	x.count(e, -1)
 	if r.State != e.state {
 		e.called = false
 	}
-	e.set(r, steps)
+	e.set(r, t)
 	x.count(e, 1)
 	switch open := e.open(); {
 	case open && e.newer == nil:
@@ -265,6 +268,18 @@ func (x *index) get(id msg.ID) (Record, bool) {
 		return e.record(), true
 	}
 	return Record{}, false
+}
+
+func (e *entry) trail() trail { return trail{e.steps, e.stepCount} }
+
+// trailOf are the latest steps of a live message.
+func (x *index) trailOf(id msg.ID) (steps string, live bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if e := x.byID[id]; e != nil {
+		return e.steps, true
+	}
+	return "", false
 }
 
 // after fills buf with the messages that follow id, oldest first.

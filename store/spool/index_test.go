@@ -78,7 +78,7 @@ func TestIndexOrder(t *testing.T) {
 	var want []msg.ID
 	for _, n := range []byte{5, 2, 9, 1, 7, 3, 8, 4, 6} {
 		r := Record{ID: msg.ID{15: n}, To: testNumber, State: msg.Accepted}
-		x.insert(&r, 1)
+		x.insert(&r, trail{})
 		want = append(want, r.ID)
 	}
 	slices.SortFunc(want, compare)
@@ -117,7 +117,7 @@ func TestIndexForgets(t *testing.T) {
 	for i := range 100_000 {
 		r := Record{To: msg.Number(i), State: msg.Accepted}
 		binary.BigEndian.PutUint64(r.ID[8:], uint64(i))
-		e := x.insert(&r, 1)
+		e := x.insert(&r, trail{})
 		if i != 50 {
 			x.remove(e)
 		}

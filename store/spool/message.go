@@ -127,6 +127,7 @@ func (e *Event) normalise() error {
 		if err := e.Replace.check(); err != nil {
 			return err
 		}
+		e.Replace.WireID = e.Replace.wireID()
 	}
 	e.Detail = printable(cut(e.Detail, maxDetail))
 	e.SMSErr = printable(cut(e.SMSErr, maxSMSErr))

@@ -22,8 +22,9 @@ type Outcome struct {
 	At     time.Time // when that happened
 }
 
-// kOutcome is the key of an Outcome that nobody has taken yet, with its Seq;
-// keyOutcomes holds the Seq up to which they were taken.
+// kOutcome is the key of the Outcomes of one commit that nobody has taken yet,
+// with the Seq of the last of them; keyOutcomes holds the Seq up to which they
+// were taken.
 const kOutcome = 'O'
 
 var keyOutcomes = []byte("Mspool/outcomes")
@@ -36,20 +37,27 @@ func outcomeKey(b []byte, seq uint64) []byte {
 // have left under later numbers is deleted.
 func (b *batch) writeOutcomes(w *writer) {
 	s := b.s
-	seq := s.outcomeSeq.Load()
-	for i := range b.finals {
-		o := &b.finals[i]
-		seq++
-		o.Seq = seq
-		key := b.key(func(a []byte) []byte { return outcomeKey(a, seq) })
+	given := s.outcomeSeq.Load()
+	last := given + uint64(len(b.finals))
+	for ghost := given + 1; ghost <= s.outcomeGhost; ghost++ {
+		if ghost != last {
+			w.delete(b.key(func(a []byte) []byte { return outcomeKey(a, ghost) }))
+		}
+	}
+	if last > given {
+		key := b.key(func(a []byte) []byte { return outcomeKey(a, last) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte {
-			return appendTime(append(append(a, o.ID[:]...), byte(o.Event), byte(o.Reason)), o.At)
+			for i := range b.finals {
+				a = appendOutcome(a, &b.finals[i])
+			}
+			return a
 		}), 0})
 	}
-	for ghost := seq + 1; ghost <= s.outcomeGhost; ghost++ {
-		w.delete(b.key(func(a []byte) []byte { return outcomeKey(a, ghost) }))
-	}
-	s.outcomeNext = seq
+	s.outcomeNext = last
+}
+
+func appendOutcome(b []byte, o *Outcome) []byte {
+	return appendTime(append(append(b, o.ID[:]...), byte(o.Event), byte(o.Reason)), o.At)
 }
 
 // outcomesWritten notes that the numbers of the commit are given.
@@ -70,39 +78,56 @@ func (s *Spool) Outcomes(after uint64, limit int) (list []Outcome, err error) {
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kOutcome}})
 		defer it.Close()
 		for it.Seek(outcomeKey(nil, after+1)); it.Valid() && len(list) < limit; it.Next() {
-			o, err := readOutcome(it.Item())
+			some, err := readOutcomes(it.Item())
 			if err != nil {
 				return fmt.Errorf("outcome after %d: %w", after, err)
 			}
-			if o.Seq > given {
+			if some[len(some)-1].Seq > given {
 				break
 			}
-			list = append(list, o)
-			after = o.Seq
+			for _, o := range some {
+				if o.Seq > after && len(list) < limit {
+					list = append(list, o)
+					after = o.Seq
+				}
+			}
 		}
 		return nil
 	})
 	return list, err
 }
 
-func readOutcome(item *badger.Item) (o Outcome, err error) {
+// readOutcomes reads the outcomes of one commit, one at least.
+func readOutcomes(item *badger.Item) (list []Outcome, err error) {
 	key := item.Key()
 	if len(key) != 9 {
-		return o, errShort
+		return nil, errShort
 	}
-	o.Seq = binary.BigEndian.Uint64(key[1:])
 	err = item.Value(func(value []byte) error {
 		fields, err := unseal(key, value)
 		if err != nil {
 			return err
 		}
 		d := &decoder{b: fields}
-		copy(o.ID[:], d.take(len(o.ID), "id"))
-		o.Event, o.Reason = msg.Event(d.u8("event")), msg.Reason(d.u8("reason"))
-		o.At = d.time("at")
-		return d.end()
+		for {
+			var o Outcome
+			copy(o.ID[:], d.take(len(o.ID), "id"))
+			o.Event, o.Reason = msg.Event(d.u8("event")), msg.Reason(d.u8("reason"))
+			o.At = d.time("at")
+			if d.err != nil {
+				return d.err
+			}
+			if list = append(list, o); len(d.b) == 0 {
+				break
+			}
+		}
+		first := binary.BigEndian.Uint64(key[1:]) - uint64(len(list)) + 1
+		for i := range list {
+			list[i].Seq = first + uint64(i)
+		}
+		return nil
 	})
-	return o, err
+	return list, err
 }
 
 // takenPerCommit bounds a transaction of OutcomesTaken.
@@ -119,24 +144,45 @@ func (s *Spool) OutcomesTaken(seq uint64) error {
 	}
 	seq = min(seq, s.outcomeSeq.Load())
 	for from := s.outcomesTaken.Load(); from < seq; {
-		to := min(from+takenPerCommit, seq)
-		v := binary.BigEndian.AppendUint64([]byte{recordVersion}, to)
-		v = seal(v, 0, keyOutcomes)
-		err := s.db.Update(func(txn *badger.Txn) error {
-			for n := from + 1; n <= to; n++ {
-				if err := txn.Delete(outcomeKey(nil, n)); err != nil {
-					return err
-				}
-			}
-			return txn.Set(keyOutcomes, v)
-		})
+		to, err := s.forget(from, seq)
 		if err != nil {
-			return fmt.Errorf("forget outcomes up to %d: %w", to, err)
+			return fmt.Errorf("forget outcomes up to %d: %w", seq, err)
 		}
 		from = to
 		s.outcomesTaken.Store(to)
 	}
 	return nil
+}
+
+// forget deletes, in one transaction, outcomes of whole commits after the one
+// with the number from, and tells up to which they are forgotten.
+func (s *Spool) forget(from, to uint64) (uint64, error) {
+	err := s.db.Update(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kOutcome}})
+		defer it.Close()
+		n, whole := 0, from
+		for it.Seek(outcomeKey(nil, from+1)); it.Valid(); it.Next() {
+			key := it.Item().KeyCopy(nil)
+			if len(key) != 9 {
+				continue
+			}
+			last := binary.BigEndian.Uint64(key[1:])
+			if last > to {
+				break
+			}
+			if n++; n > takenPerCommit {
+				to = whole
+				break
+			}
+			if err := txn.Delete(key); err != nil {
+				return err
+			}
+			whole = last
+		}
+		v := binary.BigEndian.AppendUint64([]byte{recordVersion}, to)
+		return txn.Set(keyOutcomes, seal(v, 0, keyOutcomes))
+	})
+	return to, err
 }
 
 // loadOutcomes finds the last number that was given.

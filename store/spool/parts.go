@@ -125,7 +125,7 @@ func (b *batch) members(group msg.ID) []int {
 	return all
 }
 
-// Messages reads from disk what an app is to read of a message: the message as
+// Messages is what an app is to read of a message: the message as
 // it was put, or all parts of its long message by number, of a part that came
 // twice the first. The parts may lack one that is not there.
 func (s *Spool) Messages(id msg.ID) ([]*Message, error) {

@@ -86,7 +86,7 @@ func (s *Spool) loadLive(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	r, steps, err := decodeRecord(id, fields)
+	r, t, err := decodeRecord(id, fields)
 	if err == nil && !r.live() {
 		err = fmt.Errorf("state %s: not a live message's: %w", r.State, errBadFields)
 	}
@@ -95,7 +95,7 @@ func (s *Spool) loadLive(key, value []byte) error {
 	}
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
-	s.index.insert(&r, steps)
+	s.index.insert(&r, t)
 	if compare(id, s.highest) > 0 {
 		s.highest = id
 	}
@@ -129,23 +129,23 @@ func (s *Spool) view(read func(*badger.Txn) error) error {
 }
 
 // loadFinished reads the record of a message that left the live set.
-func (s *Spool) loadFinished(id msg.ID) (r Record, steps uint16, err error) {
+func (s *Spool) loadFinished(id msg.ID) (r Record, t trail, err error) {
 	err = s.view(func(txn *badger.Txn) error {
-		r, steps, err = finished(txn, id)
+		r, t, err = finished(txn, id)
 		return err
 	})
-	return r, steps, err
+	return r, t, err
 }
 
-func finished(txn *badger.Txn, id msg.ID) (r Record, steps uint16, err error) {
+func finished(txn *badger.Txn, id msg.ID) (r Record, t trail, err error) {
 	fields, err := getFields(txn, idKey(kDone, id))
 	if err == nil {
-		r, steps, err = decodeRecord(id, fields)
+		r, t, err = decodeRecord(id, fields)
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("record of %s: %w", id, err)
 	}
-	return r, steps, err
+	return r, t, err
 }
 
 // Get is the record of a message, live or finished; ErrNotFound where there is
@@ -158,8 +158,12 @@ func (s *Spool) Get(id msg.ID) (Record, error) {
 	return r, err
 }
 
-// Message reads a message as it was put, with its PDU, from disk.
+// Message is a message as it was put, with its PDU. Others may have it too: it
+// must not be changed.
 func (s *Spool) Message(id msg.ID) (m *Message, err error) {
+	if m := s.fresh.get(id); m != nil {
+		return m, nil
+	}
 	err = s.view(func(txn *badger.Txn) error {
 		fields, err := getFields(txn, idKey(kBody, id))
 		if err == nil {
@@ -278,39 +282,6 @@ func (s *Spool) Recent(n msg.Number, limit int) ([]Record, error) {
 		}
 	}
 	return list, nil
-}
-
-// Trace is everything that happened to a message, in order; ErrNotFound where
-// nothing is kept of it.
-func (s *Spool) Trace(id msg.ID) ([]Step, error) {
-	var steps []Step
-	err := s.view(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 16, Prefix: idKey(kStep, id)})
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			step, err := readStep(it.Item())
-			if err != nil {
-				return fmt.Errorf("trace of %s, step %d: %w", id, len(steps), err)
-			}
-			steps = append(steps, step)
-		}
-		return nil
-	})
-	if err == nil && len(steps) == 0 {
-		err = ErrNotFound
-	}
-	return steps, err
-}
-
-func readStep(item *badger.Item) (step Step, err error) {
-	err = item.Value(func(value []byte) error {
-		fields, err := unseal(item.Key(), value)
-		if err == nil {
-			step, err = decodeStep(fields)
-		}
-		return err
-	})
-	return step, err
 }
 
 // Newest is when the newest message was put, live or finished.

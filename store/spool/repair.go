@@ -24,7 +24,7 @@ func (s *Spool) failBatch(items []item, err error) {
 	b := &s.batch
 	if b.handed {
 		for i := range b.drafts {
-			if d := &b.drafts[i]; d.dirty && (!d.finished || d.rec.live()) {
+			if d := &b.drafts[i]; d.write && (!d.finished || d.rec.live()) {
 				s.doubtful[d.rec.ID] = d.finished
 			}
 		}
@@ -93,7 +93,7 @@ func (b *batch) writeRepairs(w *writer) {
 		w.delete(b.idKey(kDone, id))
 		if e := s.index.byID[id]; e != nil {
 			r := e.record()
-			w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.steps) }), 0})
+			w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.trail()) }), 0})
 			continue
 		}
 		w.delete(key)
@@ -106,7 +106,7 @@ func (b *batch) writeRepairs(w *writer) {
 func (s *Spool) repaired() {
 	if len(s.doubtful) > 0 {
 		for i := range s.batch.drafts {
-			if d := &s.batch.drafts[i]; d.dirty {
+			if d := &s.batch.drafts[i]; d.write {
 				delete(s.doubtful, d.rec.ID)
 			}
 		}

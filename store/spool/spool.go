@@ -18,7 +18,7 @@ import (
 )
 
 // schema is the version of the key layout.
-const schema = 1
+const schema = 2 // 1: every trace step in a row of its own, and every outcome
 
 // Options are what a spool is opened with.
 type Options struct {
@@ -82,6 +82,7 @@ type Spool struct {
 	short  shortSource
 	stats  counters
 	slots  atomic.Int64 // live messages and queued puts
+	fresh  fresh
 
 	// The queue. The callers fill it, the committer empties it.
 	queueMu  sync.Mutex
@@ -107,12 +108,13 @@ type Spool struct {
 
 	// The committer's.
 	batch          batch
-	called         []Record // whose turn has come with this commit
-	recall         bool     // some may have been lost: see callAll
-	takenBack      []Record // what this commit brought to the disk after its put was given up
-	lost           []item   // what must follow, of commits that failed
-	outcomeNext    uint64   // that of the commit under way
-	outcomeGhost   uint64   // the highest that a failed commit may have left
+	called         []Record  // whose turn has come with this commit
+	recall         bool      // some may have been lost: see callAll
+	takenBack      []Record  // what this commit brought to the disk after its put was given up
+	lost           []item    // what must follow, of commits that failed
+	outcomeNext    uint64    // that of the commit under way
+	outcomeGhost   uint64    // the highest that a failed commit may have left
+	unsaved        []unsaved // oldest first
 	spare          []item
 	wheel          *wheel
 	highest        msg.ID // of all messages seen
@@ -194,6 +196,7 @@ func (s *Spool) Put(m *Message, done func(error)) {
 		done(err)
 		return
 	}
+	m.WireID = m.wireID()
 	if s.stalled.Load() {
 		done(ErrStalled)
 		return
@@ -235,6 +238,31 @@ func (s *Spool) Do(ctx context.Context, e Event) Result {
 		return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, ctx.Err())}
 	}
 }
+
+// DoWithin is Do with a time-out; context.DeadlineExceeded is the result's error
+// when it is over.
+func (s *Spool) DoWithin(ctx context.Context, d time.Duration, e Event) Result {
+	got := make(chan Result, 1)
+	s.Post(e, func(r Result) { got <- r })
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(d)
+	defer func() {
+		timer.Stop()
+		timers.Put(timer)
+	}()
+	var err error
+	select {
+	case r := <-got:
+		return r
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
+	}
+	return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, err)}
+}
+
+var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
 
 // push queues an item, unless the spool is closing.
 func (s *Spool) push(it item) bool {
@@ -317,7 +345,7 @@ func (s *Spool) run() {
 	for {
 		s.fire()
 		work, closing := s.take()
-		if len(work) == 0 && !s.repairDue() {
+		if len(work) == 0 && !s.repairDue() && !s.saveDue() {
 			s.keepSpare(work)
 			if closing {
 				return
@@ -406,8 +434,9 @@ func (s *Spool) shut() error {
 	}
 	s.cursorAt = time.Time{} // store the cursor now
 	var err error
-	for err == nil && (len(s.doubtful) > 0 || s.cursorMoved()) {
+	for err == nil && (len(s.doubtful) > 0 || len(s.unsaved) > 0 || s.cursorMoved()) {
 		s.batch.reset(s.o.Now())
+		s.batch.saveUntil(s.o.Now())
 		if err = s.batch.write(); err == nil {
 			s.written(s.o.Now())
 		}
@@ -415,6 +444,7 @@ func (s *Spool) shut() error {
 	s.diskMu.Lock()
 	defer s.diskMu.Unlock()
 	s.diskClosed = true
+	s.fresh.clear()
 	if err = errors.Join(err, s.db.Close()); err != nil {
 		return fmt.Errorf("spool: close: %w", err)
 	}

@@ -55,5 +55,10 @@ func (s *Spool) untilNext(now time.Time) (time.Duration, bool) {
 	if (len(s.doubtful) > 0 || s.failing) && (!ok || s.retryAt.Before(next)) {
 		next, ok = s.retryAt, true
 	}
+	if len(s.unsaved) > 0 {
+		if due := s.unsaved[0].since.Add(lazyFor); !ok || due.Before(next) {
+			next, ok = due, true
+		}
+	}
 	return min(max(next.Sub(now), 0), maxSleep), ok
 }

@@ -19,8 +19,10 @@ import (
 
 // gateway is the real binary with a configuration of its own.
 type gateway struct {
-	cmd  *exec.Cmd
-	addr string
+	cmd    *exec.Cmd
+	addr   string
+	dir    string
+	socket string
 }
 
 const benchConfig = `[node]
@@ -74,22 +76,30 @@ func startGateway(dir, shunt string, registered int, sinkAddr string) (*gateway,
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{addr: addr, cmd: exec.Command(shunt, "run", "-c", conf)}
-	log, err := os.Create(filepath.Join(dir, "shunt.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	g.cmd.Stderr = log
-	if err := g.cmd.Start(); err != nil {
+	g := &gateway{addr: addr, dir: dir, socket: socket}
+	if err := g.start(shunt); err != nil {
 		return nil, err
 	}
 	if err := g.provision(socket, registered); err != nil {
 		g.stop()
-		b, _ := os.ReadFile(log.Name())
+		b, _ := os.ReadFile(g.log())
 		return nil, fmt.Errorf("%w\n%s", err, b)
 	}
 	return g, nil
+}
+
+func (g *gateway) log() string { return filepath.Join(g.dir, "shunt.log") }
+
+// start starts the gateway's process in its folder.
+func (g *gateway) start(shunt string) error {
+	log, err := os.OpenFile(g.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	g.cmd = exec.Command(shunt, "run", "-c", filepath.Join(g.dir, "shunt.toml"))
+	g.cmd.Stderr = log
+	return g.cmd.Start()
 }
 
 // provision registers numbers through the control socket.

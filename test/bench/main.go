@@ -5,7 +5,8 @@
 //	go run ./test/bench -shunt build/shunt -parts relay -cases 8x100 -rounds 7
 //
 // The parts accept, life, mixed, pending and churn are about diverted messages:
-// see divert.go and spool.go.
+// see divert.go and
+// spool.go. The part registry is about ten million numbers: see registry.go.
 //
 // Direct, the client talks to the sink. Through the gateway, a million numbers
 // are registered and every message is for one that is not, so that each costs
@@ -32,6 +33,7 @@ type options struct {
 	rounds     int
 	duration   time.Duration
 	registered int
+	numbers    int
 	parts      string
 	sim        string
 	jsonOut    bool
@@ -49,7 +51,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of every two things that are compared, in turn; an odd number")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.IntVar(&o.registered, "registered", 1_000_000, "numbers in the registry")
-	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,accept,life,mixed,pending,churn", "what to measure")
+	flag.IntVar(&o.numbers, "numbers", 10_000_000, "registry: numbers in it")
+	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,accept,life,mixed,pending,churn,registry", "what to measure")
 	flag.StringVar(&o.sim, "sim", "build/shuntsim", "the simulators' binary")
 	rate := flag.Int("rate", paceRate, "pace: submit_sms a second")
 	scheduled := flag.Bool("scheduled", false, "client, pace: to registered numbers, an hour ahead")
@@ -119,6 +122,7 @@ func run(o options) error {
 		{"mixed", b.mixed},
 		{"pending", b.pending},
 		{"churn", b.churn},
+		{"registry", b.registry},
 	} {
 		if !slices.Contains(strings.Split(o.parts, ","), p.name) {
 			continue

@@ -91,16 +91,17 @@ func median(v []float64) float64 {
 
 // results are all figures of a run.
 type results struct {
-	Relay   []row    `json:"relay,omitempty"`
-	Kannel  *kannels `json:"kannel,omitempty"`
-	Latency *latency `json:"latency,omitempty"`
-	Idle    *idle    `json:"idle,omitempty"`
-	Accept  *accept  `json:"accept,omitempty"`
-	Life    *life    `json:"life,omitempty"`
-	Mixed   *mixed   `json:"mixed,omitempty"`
-	Pending *pending `json:"pending,omitempty"`
-	Churn   *churn   `json:"churn,omitempty"`
-	Failed  []string `json:"failed,omitempty"`
+	Relay    []row            `json:"relay,omitempty"`
+	Kannel   *kannels         `json:"kannel,omitempty"`
+	Latency  *latency         `json:"latency,omitempty"`
+	Idle     *idle            `json:"idle,omitempty"`
+	Accept   *accept          `json:"accept,omitempty"`
+	Life     *life            `json:"life,omitempty"`
+	Mixed    *mixed           `json:"mixed,omitempty"`
+	Pending  *pending         `json:"pending,omitempty"`
+	Churn    *churn           `json:"churn,omitempty"`
+	Registry *registryFigures `json:"registry,omitempty"`
+	Failed   []string         `json:"failed,omitempty"`
 }
 
 // print writes the figures as tables in Markdown, for docs/benchmarks.md.
@@ -117,6 +118,9 @@ func (r *results) print(w io.Writer) {
 	if k := r.Kannel; k != nil {
 		fmt.Fprintf(w, "\nKannel %s, %s: %s (%s), CPU %.0f µs a message; Shunt in the same rounds %s, %.0f ×\n", k.Version, k.Case,
 			perSecond(median(k.PerSecond)), k.All(), median(k.CPU), perSecond(median(k.Shunt)), median(k.Shunt)/median(k.PerSecond))
+	}
+	if f := r.Registry; f != nil {
+		f.print(w)
 	}
 	if l := r.Latency; l != nil {
 		fmt.Fprintf(w, "\n| at %d/s | p50 | p99 | p99.9 | sender late, p99 |\n|---|---|---|---|---|\n", l.Rate)

@@ -35,22 +35,27 @@ func (p *Park) call(d *Device, method, path string, answer any) (status, attempt
 func (p *Park) once(d *Device, method, path string, answer any) int {
 	p.slots <- struct{}{}
 	defer func() { <-p.slots }()
+	status, b, err := p.ask(method, path, d.Bearer)
+	if err != nil || answer != nil && status == http.StatusOK && json.Unmarshal(b, answer) != nil {
+		return 0
+	}
+	return status
+}
+
+func (p *Park) ask(method, path, bearer string) (status int, body []byte, err error) {
+	if p.wire != nil {
+		return p.wire.do(method, path, bearer)
+	}
 	req, err := http.NewRequest(method, p.o.API+path, nil)
 	if err != nil {
-		return 0
+		return 0, nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+d.Bearer)
+	req.Header.Set("Authorization", "Bearer "+bearer)
 	resp, err := p.api.Do(req)
 	if err != nil {
-		return 0
+		return 0, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0
-	}
-	if answer != nil && resp.StatusCode == http.StatusOK && json.Unmarshal(b, answer) != nil {
-		return 0
-	}
-	return resp.StatusCode
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, body, err
 }

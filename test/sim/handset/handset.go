@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"strconv"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ type Park struct {
 	devices map[string]*Device
 	book    *books.Writer
 	api     *http.Client
+	wire    *wire // instead of api where there is no TLS
 	slots   chan struct{}   // calls under way
 	off     <-chan struct{} // closed when the phones are switched off
 	wg      sync.WaitGroup
@@ -70,6 +72,10 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 			MaxIdleConnsPerHost: o.Concurrency, MaxConnsPerHost: o.Concurrency, IdleConnTimeout: time.Minute,
 		}},
 		sum: Summary{Seed: o.Seed, Devices: len(devices), Behaviours: map[string]int{}, Claims: map[string]int{}},
+	}
+	if host, ok := strings.CutPrefix(o.API, "http://"); ok && !strings.Contains(host, "/") {
+		p.wire = newWire(host, o.Concurrency)
+		defer p.wire.close()
 	}
 	err = p.run(ctx)
 	p.api.CloseIdleConnections()

@@ -1,0 +1,114 @@
+package noc
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"shunt/gateway/msg"
+	"shunt/store/registry"
+)
+
+func (r *rig) load(text, format string, skipBad, dryRun bool) (res ImportResult, faults []string, err error) {
+	r.t.Helper()
+	res, err = r.Import(r.t.Context(), strings.NewReader(text), format, skipBad, dryRun, func(e *ImportEvent) {
+		if e.Fault != nil {
+			faults = append(faults, fmt.Sprintf("%d:%d: %s", e.Fault.Line, e.Fault.Column, e.Fault.Text))
+		}
+	})
+	return res, faults, err
+}
+
+const csvHead = "number,app,platform,token,device,bearer,state\n"
+
+func TestImportRefusesWholly(t *testing.T) {
+	r := newRig(t)
+	long := strings.Repeat("x", 65)
+	text := csvHead + strings.Join([]string{
+		"+447700900042,chat,fcm,secret-token,phone,bearer-of-number-1,active",
+		"12,chat,fcm,secret-token,phone,bearer-of-number-2,active",
+		"+447700900043,chat,carrier-pigeon,secret-token,phone,bearer-of-number-3,active",
+		"+447700900043,chat,fcm,secret-token,phone,bearer-of-number-3,asleep",
+		`+447700900043,"chat,fcm,secret-token,phone,bearer-of-number-3,active`,
+		"+447700900043,chat,fcm,secret-token,phone",
+		"+447700900043,chat,fcm,secret-token,phone,bearer-of-number-3,active,more",
+		"+447700900043,chat,fcm,secret-token," + long + ",bearer-of-number-3,",
+		"+447700900043,chat,fcm,secret-token,phone,sha256:12,active",
+		"+447700900044,chat,fcm,secret-token,phone,bearer-of-number-1,active",
+	}, "\n")
+	res, faults, err := r.load(text, FormatCSV, false, false)
+	wantProblem(t, "import", err, 400, CodeInvalid, "9 of 10 lines are wrong", "nothing was changed", "--skip-bad")
+	want := []string{
+		`3:1: number "••••": not an E.164 number: want 7 to 15 digits, country code first, with or without a leading +`,
+		`4:20: platform: invalid registration: want apns or fcm`,
+		`5:62: state: invalid registration: want active or inactive`,
+		`6:15: a field's closing " is missing`,
+		`7:0: 5 fields, want the header's 7`,
+		`8:69: more fields than the header's 7`,
+		`9:37: device: want 1 to 64 printable ASCII characters without blanks or slash`,
+		`10:43: bearer: want sha256: and 64 hexadecimal digits, or the bearer itself`,
+		`11:0: bearer: line 2 has it too, and it can be of one device only`,
+	}
+	if diff := cmp.Diff(want, faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	if n := r.reg.Count(); res != (ImportResult{}) || n != (registry.Count{}) {
+		t.Errorf("result %+v, count %+v, want nothing", res, n)
+	}
+	res, _, err = r.load(text, FormatCSV, true, true)
+	if want := (ImportResult{Lines: 10, Wrong: 9, DryRun: true}); res != want || err != nil {
+		t.Errorf("dry run = %+v, %v, want %+v", res, err, want)
+	}
+	res, _, err = r.load(text, FormatCSV, true, false)
+	if want := (ImportResult{Lines: 10, Wrong: 9, Put: 1}); res != want || err != nil || r.reg.Count().Numbers != 1 {
+		t.Errorf("import without the bad = %+v, %v, want %+v", res, err, want)
+	}
+	for name, text := range map[string]string{
+		"column 3 of the header": "number,app,colour\n",
+		"no column token":        "number,app,platform\n",
+		"empty":                  "",
+	} {
+		_, _, err := r.load(text, FormatCSV, true, false)
+		wantProblem(t, name, err, 400, CodeInvalid, name)
+	}
+	left, err := os.ReadDir(r.server.o.TempDir)
+	if len(left) != 0 || err != nil {
+		t.Errorf("temporary files = %v, %v, want none", left, err)
+	}
+}
+
+// What was exported is imported elsewhere as it was, in both formats.
+func TestExportImport(t *testing.T) {
+	from := newRig(t)
+	for i := range 30 {
+		p := Put{App: "chat", Platform: "apns", Token: fmt.Sprintf("token,\"%d", i), Device: fmt.Sprintf("d%d", i), State: "inactive", Sandbox: i%2 == 0, Bearer: fmt.Sprintf("a-bearer-of-somebody-%d", i)}
+		from.put(alice+msg.Number(i/2), p)
+	}
+	for _, format := range []string{FormatCSV, FormatNDJSON} {
+		t.Run(format, func(t *testing.T) {
+			var file bytes.Buffer
+			if n, err := from.Export(t.Context(), &file, format, func(int64) {}); n != 15 || err != nil {
+				t.Fatalf("export = %d, %v, want 15 numbers", n, err)
+			}
+			if strings.Contains(file.String(), "a-bearer-of") {
+				t.Error("the export has a bearer in it")
+			}
+			to := newRig(t)
+			res, faults, err := to.load(file.String(), format, false, false)
+			if want := (ImportResult{Lines: 30, Put: 30}); res != want || err != nil {
+				t.Fatalf("import = %+v, %v, %v, want %+v", res, faults, err, want)
+			}
+			var again bytes.Buffer
+			if _, err := to.Export(t.Context(), &again, format, func(int64) {}); again.String() != file.String() || err != nil {
+				t.Errorf("the second export differs, %v:\n%s", err, cmp.Diff(file.String(), again.String()))
+			}
+			if n, d, err := to.reg.ByBearer("a-bearer-of-somebody-4"); n != alice+2 || d.Token != `token,"4` || !d.Sandbox || err != nil {
+				t.Errorf("ByBearer = %s %+v %v", n, d, err)
+			}
+		})
+	}
+}
