@@ -330,3 +330,62 @@ func (r *receiver) until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	(&node{t: t}).until(what, ok)
 }
+
+// holding is a bound ESME that answers a deliver_sm when its test says so.
+type holding struct {
+	*esme
+	mu   sync.Mutex
+	seqs map[string]uint32 // by what said would say
+	list []string
+}
+
+func holdingReceiver(t testing.TB, addr, systemID string) *holding {
+	t.Helper()
+	s, _, err := smpp.Dial(t.Context(), addr, pdu.BindReceiver, pdu.Bind{SystemID: systemID, Password: "pw", InterfaceVersion: 0x34}, smpp.Config{})
+	if err != nil {
+		t.Fatalf("Dial() = %v", err)
+	}
+	h := &holding{esme: &esme{t, s}, seqs: make(map[string]uint32)}
+	ended := make(chan struct{})
+	go func() {
+		_ = s.Serve(h)
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		s.Close(smpp.ErrClosed)
+		<-ended
+	})
+	return h
+}
+
+func (h *holding) HandleRequest(p pdu.PDU) {
+	var m pdu.SM
+	if err := m.Decode(p); err != nil {
+		h.t.Errorf("%s: %v", p.ID(), err)
+		return
+	}
+	rec, _ := smpp.ParseReceipt(&m)
+	said := strings.Join([]string{classes[m.ESMClass], rec.State.Stat(), rec.ID}, " ")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seqs[said] = p.Seq()
+	h.list = append(h.list, said)
+}
+
+func (h *holding) HandleResponse(pdu.PDU) {}
+func (h *holding) HandleBatch()           {}
+
+func (h *holding) got() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.list)
+}
+
+func (h *holding) answer(said string) {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.s.Respond(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, h.seqs[said], "")); err != nil {
+		h.t.Errorf("Respond() = %v", err)
+	}
+}
