@@ -85,7 +85,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
-		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.versionCommand())
+		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	a.adopt(root)
 	return root
