@@ -103,7 +103,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if g.mode, err = openMode(filepath.Join(cfg.Node.DataDir, "divert"), cfg.Intercept.Divert); err != nil {
 		return nil, err
 	}
-	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log}); err != nil {
+	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
 		return nil, err
 	}
 	apps, err := g.openApps()
@@ -137,7 +137,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	}
 	g.dispatcher = dispatch.New(o)
 	g.spool, err = spool.Open(spool.Options{
-		Dir: filepath.Join(cfg.Node.DataDir, "spool"), Retention: cfg.Retention.Messages,
+		Dir: filepath.Join(cfg.Node.DataDir, "spool"), Retention: cfg.Retention.Messages, Key: cfg.Store.Key.Bytes(),
 		Logger: log, Observe: g.observe,
 	})
 	if err != nil {

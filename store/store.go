@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -24,11 +25,16 @@ var ErrInUse = errors.New("directory is in use by another process")
 // ErrSchema says that a database is not one that this program may write to.
 var ErrSchema = errors.New("wrong database")
 
+// ErrKey says that a directory was not written with the key that it is opened
+// with. Nothing was changed.
+var ErrKey = errors.New("wrong encryption key")
+
 // Options are the options of one Badger directory.
 type Options struct {
 	Sync     bool         // every commit is on stable storage when it returns
 	MemTable int64        // octets; 0 = 64 MiB; at least 1 MiB
 	Logger   *slog.Logger // Badger's warnings and errors; nil discards
+	Key      []byte       // 16, 24 or 32 octets: everything is encrypted with AES; empty: nothing is
 }
 
 const (
@@ -70,8 +76,18 @@ func Open(dir string, o Options) (*badger.DB, error) {
 	if inUse(err) {
 		return nil, fmt.Errorf("store %s: %w%s", dir, ErrInUse, holder(dir))
 	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) {
+		return nil, fmt.Errorf("store %s: %w: it was written with another key, or with none; nothing was changed", dir, ErrKey)
+	}
 	return nil, fmt.Errorf("store %s: open: %w", dir, err)
 }
+
+// Caches of an encrypted database, in octets: Badger keeps there what it has
+// decrypted of tables and of their indices.
+const (
+	blockCache = 32 << 20
+	indexCache = 128 << 20
+)
 
 func badgerOptions(dir string, o Options) badger.Options {
 	size := o.MemTable
@@ -81,7 +97,7 @@ func badgerOptions(dir string, o Options) badger.Options {
 	size = max(size, minMemTable)
 	// A value in the LSM tree must fit a transaction: 15 % of the memtable.
 	inline := min(maxInline, size*15/100)
-	return badger.DefaultOptions(dir).
+	opts := badger.DefaultOptions(dir).
 		WithLogger(logger{o.Logger}).
 		WithSyncWrites(o.Sync).
 		WithMemTableSize(size).
@@ -95,6 +111,46 @@ func badgerOptions(dir string, o Options) badger.Options {
 		WithIndexCacheSize(0).
 		WithNumCompactors(2).
 		WithCompactL0OnClose(true)
+	if len(o.Key) > 0 {
+		opts = opts.WithEncryptionKey(o.Key).WithBlockCacheSize(blockCache).WithIndexCacheSize(indexCache)
+	}
+	return opts
+}
+
+// keyRotation is how long Badger writes with one data key.
+const keyRotation = 10 * 24 * time.Hour
+
+// RotateKey has the database in dir, which nobody has open, be opened with
+// another key from now on. Data are encrypted with keys of their own, which
+// alone are written anew: it takes no time, and an old copy of the file of keys
+// can still be opened with the old key. A database that has the new key already
+// is left as it is; another one than the old wraps ErrKey.
+func RotateKey(dir string, from, to []byte) error {
+	if rotated, err := openKeys(dir, to); err == nil {
+		return rotated.Close()
+	}
+	db, err := Open(dir, Options{Sync: true, Key: from}) // its lock, and whether the key is right
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("store %s: close: %w", dir, err)
+	}
+	keys, err := openKeys(dir, from)
+	if err != nil {
+		return fmt.Errorf("store %s: read its keys: %w", dir, err)
+	}
+	err = badger.WriteKeyRegistry(keys, badger.KeyRegistryOptions{Dir: dir, EncryptionKey: to, EncryptionKeyRotationDuration: keyRotation})
+	if err != nil {
+		return fmt.Errorf("store %s: write its keys: %w", dir, err)
+	}
+	return nil
+}
+
+func openKeys(dir string, key []byte) (*badger.KeyRegistry, error) {
+	return badger.OpenKeyRegistry(badger.KeyRegistryOptions{
+		Dir: dir, ReadOnly: true, EncryptionKey: key, EncryptionKeyRotationDuration: keyRotation,
+	})
 }
 
 // MakeDir creates dir and syncs its parent, so that a directory whose first

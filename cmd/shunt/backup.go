@@ -158,6 +158,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Example: "  shunt restore /var/backups/shunt-20261126 -c /etc/shunt/shunt.toml",
 		Args:    oneArg("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			var key []byte
 			if dataDir == "" {
 				cfg, faults, err := config.Load(file)
 				if err != nil {
@@ -167,9 +168,9 @@ func (a *app) restoreCommand() *cobra.Command {
 					fmt.Fprint(a.err, config.Text(faults))
 					return errSaid
 				}
-				dataDir = cfg.Node.DataDir
+				dataDir, key = cfg.Node.DataDir, cfg.Store.Key.Bytes()
 			}
-			m, numbers, err := a.restore(args[0], dataDir)
+			m, numbers, err := a.restore(args[0], dataDir, key)
 			if err != nil {
 				return err
 			}
@@ -186,12 +187,12 @@ func (a *app) restoreCommand() *cobra.Command {
 		},
 	}
 	configFlag(c, &file)
-	c.Flags().StringVar(&dataDir, "data-dir", "", "restore into this folder instead of the configuration's")
+	c.Flags().StringVar(&dataDir, "data-dir", "", "restore into this folder, without encryption, and read no configuration")
 	return a.withJSON(c)
 }
 
 // restore fills dataDir from a backup: all of it is there, or nothing.
-func (a *app) restore(dir, dataDir string) (m manifest, numbers int, err error) {
+func (a *app) restore(dir, dataDir string, key []byte) (m manifest, numbers int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, backupManifest))
 	if err != nil {
 		return m, 0, fmt.Errorf("%s is no backup: %w", dir, err)
@@ -222,7 +223,7 @@ func (a *app) restore(dir, dataDir string) (m manifest, numbers int, err error) 
 	defer os.RemoveAll(partial)
 	bar := a.progress()
 	from := &readCounter{r: f, told: func(n int64) { bar.at("restoring", n, m.Octets) }}
-	numbers, err = registry.Restore(partial, bufio.NewReaderSize(from, 1<<20), slog.New(slog.DiscardHandler))
+	numbers, err = registry.Restore(partial, bufio.NewReaderSize(from, 1<<20), key, slog.New(slog.DiscardHandler))
 	bar.end()
 	if err != nil {
 		return m, 0, err

@@ -32,6 +32,7 @@ type Config struct {
 	Apps      []App
 	Plans     []Plan // in order, BuiltInPlan last: one always matches
 	Policy    Policy
+	Store     Store
 	Retention Retention
 	CDR       CDR
 	API       API
@@ -254,6 +255,11 @@ type Policy struct {
 	// AcceptedWithin: only what the SMSC accepted a message of from the same
 	// account and sender this long ago at most; 0: it is not asked.
 	AcceptedWithin time.Duration
+}
+
+// Store is how registrations and messages are kept.
+type Store struct {
+	Key Secret // 16, 24 or 32 octets that everything in it is encrypted with; empty: plain
 }
 
 // Retention is how long finished messages are kept.

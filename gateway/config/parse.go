@@ -476,7 +476,11 @@ func (l *loader) idle(file *section, c *Config, smscs []*section) {
 }
 
 func (l *loader) rest(file *section, c *Config) {
-	s, _ := file.sub("retention")
+	s, _ := file.sub("store")
+	c.Store.Key = s.secret("key_file", "", checkStoreKey)
+	s.close()
+
+	s, _ = file.sub("retention")
 	c.Retention.Messages = get(s, "messages", 72*time.Hour, duration(time.Minute, forever))
 	c.CDR.Retention = get(s, "cdr", 30*day, duration(time.Minute, forever))
 	s.close()

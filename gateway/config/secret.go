@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -168,6 +169,29 @@ func checkServiceAccount(s *Secret) error {
 		return errors.New(`has a "private_key" that is no PEM`)
 	}
 	return nil
+}
+
+// checkStoreKey takes a key for AES as it is, or in hexadecimal digits.
+func checkStoreKey(s *Secret) error {
+	if key, err := StoreKey(s.value); err == nil {
+		s.value = key
+		return nil
+	}
+	return errStoreKey
+}
+
+var errStoreKey = errors.New("want 16, 24 or 32 octets, or as many in hexadecimal digits")
+
+// StoreKey reads the content of a store.key_file.
+func StoreKey(b []byte) ([]byte, error) {
+	if key, err := hex.DecodeString(string(bytes.TrimSpace(b))); err == nil {
+		b = key
+	}
+	switch len(b) {
+	case 16, 24, 32:
+		return b, nil
+	}
+	return nil, errStoreKey
 }
 
 func checkCA(s *Secret) error {

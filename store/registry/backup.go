@@ -37,8 +37,8 @@ const restorePending = 16
 // wrote, and returns how many numbers it has. What it returns nil for is on
 // stable storage. A backup of a newer schema wraps store.ErrSchema. After an
 // error dir is worth nothing.
-func Restore(dir string, from io.Reader, log *slog.Logger) (numbers int, err error) {
-	db, err := store.Open(dir, store.Options{Logger: log})
+func Restore(dir string, from io.Reader, key []byte, log *slog.Logger) (numbers int, err error) {
+	db, err := store.Open(dir, store.Options{Logger: log, Key: key})
 	if err != nil {
 		return 0, fmt.Errorf("registry: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -210,5 +211,54 @@ func TestSorter(t *testing.T) {
 		if n != len(want) || err != nil {
 			t.Errorf("%d records, %v, want %d", n, err, len(want))
 		}
+	}
+}
+
+// The parts of a scan hold every number once, wherever they are cut.
+func TestScanInParts(t *testing.T) {
+	const numbers = 60_000
+	dir := t.TempDir()
+	r := start(t, Options{Dir: dir})
+	ps := make([]Put, numbers)
+	for i := range ps {
+		ps[i] = samplePut(testNumber+msg.Number(i), "d")
+		ps[i].Token = fmt.Sprintf("%0400d", i)
+		ps[i].BearerHash = [32]byte{1, byte(i), byte(i >> 8)}
+	}
+	for _, part := range [][]Put{ps[:numbers/2], ps[numbers/2:]} { // tables, and a log beside them
+		if a, faults := load(t, r, part); a.Put != len(part) {
+			t.Fatalf("load = %+v, %v", a, faults)
+		}
+	}
+	stop(t, r)
+	r = start(t, Options{Dir: dir})
+	if got, want := r.Count(), (Count{Numbers: numbers, Active: numbers, Devices: numbers}); got != want {
+		t.Errorf("Count() = %+v, want %+v", got, want)
+	}
+	seen := 0
+	txn := r.db.NewTransaction(false)
+	defer txn.Discard()
+	for _, n := range []int{1, 2, 3, 7, 50} {
+		begin := splits(r.db, n)
+		if len(begin) > 1 {
+			seen++
+		}
+		again := &Registry{db: r.db, log: r.log, intake: newIntake()}
+		again.apps.table.Store(r.apps.table.Load())
+		for i, from := range begin {
+			var to []byte
+			if i+1 < len(begin) {
+				to = begin[i+1]
+			}
+			if err := again.scanPart(txn, from, to, new(atomic.Int64)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := again.Count().Numbers; got != numbers {
+			t.Errorf("in %d parts: %d numbers, want %d", len(begin), got, numbers)
+		}
+	}
+	if seen == 0 {
+		t.Error("the registry was never cut")
 	}
 }

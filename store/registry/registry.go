@@ -24,6 +24,7 @@ type Options struct {
 	Dir    string
 	Logger *slog.Logger     // nil discards
 	Now    func() time.Time // nil = time.Now
+	Key    []byte           // see store.Options
 }
 
 // Registry holds the registrations. All methods are safe for concurrent use.
@@ -77,7 +78,7 @@ const (
 // on stable storage before it is acknowledged. A directory that another
 // process holds wraps store.ErrInUse.
 func Open(o Options) (*Registry, error) {
-	return openWith(o, store.Options{Sync: true, Logger: o.Logger})
+	return openWith(o, store.Options{Sync: true, Logger: o.Logger, Key: o.Key})
 }
 
 func openWith(o Options, so store.Options) (*Registry, error) {

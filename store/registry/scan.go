@@ -1,9 +1,14 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -48,24 +53,67 @@ func (r *Registry) scanLoop(txn *badger.Txn) {
 		"octets", r.IndexBytes(), "took", time.Since(start).Round(time.Millisecond))
 }
 
+// maxScanners is how many parts of the registry are read at a time, at most.
+const maxScanners = 4
+
+// scan reads the registry in as many parts at a time as there are processors.
 func (r *Registry) scan(txn *badger.Txn) (corrupt int, err error) {
+	begin := splits(r.db, min(maxScanners, runtime.GOMAXPROCS(0)))
+	var bad atomic.Int64
+	errs := make([]error, len(begin))
+	var parts sync.WaitGroup
+	for i, from := range begin {
+		var to []byte
+		if i+1 < len(begin) {
+			to = begin[i+1]
+		}
+		parts.Go(func() { errs[i] = r.scanPart(txn, from, to, &bad) })
+	}
+	parts.Wait()
+	return int(bad.Load()), errors.Join(errs...)
+}
+
+// splits are the keys at which up to n parts of about as many tables begin.
+func splits(db *badger.DB, n int) [][]byte {
+	var ends [][]byte
+	for _, t := range db.Tables() {
+		if len(t.Right) >= 9 && t.Right[0] == prefixNumber {
+			ends = append(ends, slices.Clone(t.Right[:9]))
+		}
+	}
+	slices.SortFunc(ends, bytes.Compare)
+	begin := [][]byte{{prefixNumber}}
+	for i := 1; i < n; i++ {
+		if at := i * len(ends) / n; at > 0 && bytes.Compare(ends[at], begin[len(begin)-1]) > 0 {
+			begin = append(begin, ends[at])
+		}
+	}
+	return begin
+}
+
+// scanPart reads the registrations from a key to before another, nil being the
+// end, and counts those that are corrupt.
+func (r *Registry) scanPart(txn *badger.Txn, from, to []byte, corrupt *atomic.Int64) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixNumber}})
 	defer it.Close()
 	batch := make([]found, 0, scanBatch)
-	for it.Rewind(); it.Valid(); it.Next() {
+	for it.Seek(from); it.Valid(); it.Next() {
+		if to != nil && bytes.Compare(it.Item().Key(), to) >= 0 {
+			break
+		}
 		reg, err := readRegistration(it.Item())
 		switch {
 		case errors.Is(err, ErrCorrupt):
-			if corrupt++; corrupt <= maxCorruptLines {
+			if corrupt.Add(1) <= maxCorruptLines {
 				r.log.Error("registry: record skipped", "error", err)
 			}
 			continue
 		case err != nil:
-			return corrupt, err
+			return err
 		}
 		for i := range reg.Devices {
 			if err := r.ensureApp(reg.Devices[i].App); err != nil {
-				return corrupt, err
+				return err
 			}
 		}
 		w := wordOf(&reg, func(name string) uint16 {
@@ -74,12 +122,12 @@ func (r *Registry) scan(txn *badger.Txn) (corrupt int, err error) {
 		})
 		if batch = append(batch, found{reg.Number, w}); len(batch) == scanBatch {
 			if err := r.take(batch); err != nil {
-				return corrupt, err
+				return err
 			}
 			batch = batch[:0]
 		}
 	}
-	return corrupt, r.take(batch)
+	return r.take(batch)
 }
 
 // take puts what the scan found into the index, but for what has changed

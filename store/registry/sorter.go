@@ -13,83 +13,115 @@ import (
 )
 
 // sorter puts records in the order of their keys with bounded memory: it fills
-// an arena, sorts it, and writes it as a run to a file that has no name, so that
+// an arena and, while it fills another, sorts that and writes it as a run to a file that has no name, so that
 // nothing of it is left after a crash. Equal keys come out in no certain order.
 // One goroutine adds; then any number may read, each with all of its own.
 type sorter struct {
 	dir   string
 	room  int // octets of the arena
-	arena []byte
-	at    []int // where records begin in the arena
+	arena arena
+	spare arena
 	file  *os.File
 	runs  []int64 // where each run ends in the file
+
+	spilling chan error // of the run that is sorted and written meanwhile; nil: none
+}
+
+// arena holds records, and where each begins.
+type arena struct {
+	b  []byte
+	at []int
 }
 
 // A record is the length of its key, that of its value, key and value.
 const (
 	sorterHeader = 6
-	usualArena   = 48 << 20
+	usualArena   = 32 << 20
 	runBuffer    = 128 << 10
 )
 
 func (s *sorter) add(key, value []byte) error {
-	if len(s.arena)+sorterHeader+len(key)+len(value) > s.room && len(s.at) > 0 {
+	if len(s.arena.b)+sorterHeader+len(key)+len(value) > s.room && len(s.arena.at) > 0 {
 		if err := s.spill(); err != nil {
 			return err
 		}
 	}
-	if s.arena == nil {
-		s.arena = make([]byte, 0, s.room)
+	a := &s.arena
+	if a.b == nil {
+		a.b = make([]byte, 0, s.room)
 	}
-	s.at = append(s.at, len(s.arena))
-	s.arena = binary.BigEndian.AppendUint16(s.arena, uint16(len(key)))
-	s.arena = binary.BigEndian.AppendUint32(s.arena, uint32(len(value)))
-	s.arena = append(append(s.arena, key...), value...)
+	a.at = append(a.at, len(a.b))
+	a.b = binary.BigEndian.AppendUint16(a.b, uint16(len(key)))
+	a.b = binary.BigEndian.AppendUint32(a.b, uint32(len(value)))
+	a.b = append(append(a.b, key...), value...)
 	return nil
 }
 
-func (s *sorter) keyAt(i int) []byte {
-	n := int(binary.BigEndian.Uint16(s.arena[i:]))
-	return s.arena[i+sorterHeader:][:n]
+func (a *arena) keyAt(i int) []byte {
+	n := int(binary.BigEndian.Uint16(a.b[i:]))
+	return a.b[i+sorterHeader:][:n]
 }
 
-// spill writes the arena as one run.
+// spill begins to write the arena as one run; the one before it is written then.
 func (s *sorter) spill() (err error) {
+	if err := s.spilled(); err != nil {
+		return err
+	}
 	if s.file == nil {
 		if s.file, err = namelessFile(s.dir); err != nil {
 			return err
 		}
 	}
-	slices.SortFunc(s.at, func(a, b int) int { return bytes.Compare(s.keyAt(a), s.keyAt(b)) })
-	w := bufio.NewWriterSize(s.file, 1<<20)
-	for _, i := range s.at {
-		n := sorterHeader + int(binary.BigEndian.Uint16(s.arena[i:])) + int(binary.BigEndian.Uint32(s.arena[i+2:]))
-		_, _ = w.Write(s.arena[i : i+n]) // kept by w for Flush
-	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("stage an import: %w", err)
-	}
-	end := int64(len(s.arena))
+	end := int64(len(s.arena.b))
 	if len(s.runs) > 0 {
 		end += s.runs[len(s.runs)-1]
 	}
 	s.runs = append(s.runs, end)
-	s.arena, s.at = s.arena[:0], s.at[:0]
+	s.arena, s.spare = s.spare, s.arena
+	s.arena.b, s.arena.at = s.arena.b[:0], s.arena.at[:0]
+	done := make(chan error, 1)
+	s.spilling = done
+	full := s.spare // nobody else touches it until spilled
+	go func() { done <- full.writeSorted(s.file) }()
+	return nil
+}
+
+// spilled waits for the run that is being written.
+func (s *sorter) spilled() (err error) {
+	if s.spilling != nil {
+		err = <-s.spilling
+		s.spilling = nil
+	}
+	return err
+}
+
+func (a *arena) writeSorted(f *os.File) error {
+	slices.SortFunc(a.at, func(x, y int) int { return bytes.Compare(a.keyAt(x), a.keyAt(y)) })
+	w := bufio.NewWriterSize(f, 1<<20)
+	for _, i := range a.at {
+		n := sorterHeader + int(binary.BigEndian.Uint16(a.b[i:])) + int(binary.BigEndian.Uint32(a.b[i+2:]))
+		_, _ = w.Write(a.b[i : i+n]) // kept by w for Flush
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("stage an import: %w", err)
+	}
 	return nil
 }
 
 // sorted ends the adding: what is left goes into a last run.
 func (s *sorter) sorted() error {
-	if len(s.at) > 0 {
+	if len(s.arena.at) > 0 {
 		if err := s.spill(); err != nil {
 			return err
 		}
 	}
-	s.arena, s.at = nil, nil
-	return nil
+	err := s.spilled()
+	s.arena, s.spare = arena{}, arena{}
+	return err
 }
 
 func (s *sorter) close() error {
+	_ = s.spilled() // whoever wants to know has asked
 	if s.file == nil {
 		return nil
 	}

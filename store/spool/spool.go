@@ -24,6 +24,7 @@ const schema = 2 // 1: every trace step in a row of its own, and every outcome
 type Options struct {
 	Dir          string
 	Max          int           // live messages; 0 = 1,000,000
+	Key          []byte        // see store.Options
 	Retention    time.Duration // of finished messages and their trace; 0 = 72 h
 	ReceiptGrace time.Duration // how long after ExpiresAt an SMS waits for the carrier's receipt; 0 = 10 min
 	Stall        time.Duration // how long a put waits for its commit to begin; 0 = 2 s
@@ -136,7 +137,7 @@ type Spool struct {
 // keeps the others from being served.
 func Open(o Options) (*Spool, error) {
 	o.defaults()
-	db, err := store.Open(o.Dir, store.Options{Sync: true, MemTable: o.memTable, Logger: o.Logger})
+	db, err := store.Open(o.Dir, store.Options{Sync: true, MemTable: o.memTable, Logger: o.Logger, Key: o.Key})
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}

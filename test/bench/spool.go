@@ -76,7 +76,7 @@ func spoolRole(dir string, count int, churning bool) error {
 	r := &spoolRun{count: count, dir: dir, ended: make(chan struct{})}
 	var err error
 	o := spool.Options{
-		Dir: dir, Max: count + atOnce, Observe: r.observe,
+		Dir: dir, Max: count + atOnce, Observe: r.observe, Stall: time.Minute, GiveUp: time.Minute,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if churning { // what is over goes within a minute, so that a run sees it go

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +41,7 @@ type Park struct {
 	devices map[string]*Device
 	book    *books.Writer
 	api     *http.Client
-	wire    *wire // instead of api where there is no TLS
+	wire    *wire           // instead of api where there is no TLS
 	slots   chan struct{}   // calls under way
 	off     <-chan struct{} // closed when the phones are switched off
 	wg      sync.WaitGroup
