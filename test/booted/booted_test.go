@@ -441,6 +441,9 @@ func secrets(t *testing.T, m *machine) {
 	until(t, "the message is in the journal", func() bool {
 		return strings.Contains(m.sh("journalctl --no-pager -o json SHUNT_MSG_ID="+id), `"SHUNT_VERDICT":"divert"`)
 	})
+	if got := m.sh("systemctl start shunt-backup && ls /var/backups/shunt/*"); strings.TrimSpace(got) == "" {
+		t.Error("the backup's unit leaves no backup")
+	}
 	app, err := m.dial(8443)
 	if err != nil {
 		t.Fatal(err)
