@@ -45,7 +45,6 @@ func TestReloadDropsNoBind(t *testing.T) {
 	for i := range esmes {
 		esmes[i] = bind(t, n.addr(), fmt.Sprintf("esme-%d", i), 0x34)
 	}
-	was := n.g.hub.Binds()
 	stop, forwarded, diverted := make(chan struct{}), make(chan struct{}, len(esmes)), make(chan struct{}, len(esmes))
 	var wg sync.WaitGroup
 	for _, e := range esmes {
@@ -70,6 +69,7 @@ func TestReloadDropsNoBind(t *testing.T) {
 	for range esmes {
 		<-forwarded
 	}
+	was := n.g.hub.Binds() // all are attached: they have submitted
 	n.edit(`["nobody"]`, `["*"]`+"\nshare = 101")
 	if _, err := n.g.Reload(); err == nil {
 		t.Error("a bad file was taken")
