@@ -22,7 +22,7 @@ import (
 // message; the API posts events and reports what came of them. It is safe for
 // concurrent use.
 type Spool interface {
-	Do(ctx context.Context, e spool.Event) spool.Result
+	DoWithin(ctx context.Context, d time.Duration, e spool.Event) spool.Result
 	Get(id msg.ID) (spool.Record, error)
 	Messages(id msg.ID) ([]*spool.Message, error)
 	ByNumber(n msg.Number, after msg.ID, limit int) []spool.Record

@@ -15,62 +15,69 @@ import (
 // they answer, and what the document says of them, is the same either way; a
 // test asks both.
 
+// hotOp is an operation on the short way. Its body is nil for an answer without
+// one.
+type hotOp struct {
+	method, path string // what follows the id in the path
+	do           func(*handlers, context.Context, *idInput) (any, error)
+}
+
+var hotOps = [...]hotOp{
+	{http.MethodPost, "/claim", func(h *handlers, ctx context.Context, in *idInput) (any, error) {
+		out, err := h.claim(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return &out.Body, nil
+	}},
+	{http.MethodPut, "/receipts/delivered", func(h *handlers, ctx context.Context, in *idInput) (any, error) {
+		_, err := h.delivered(ctx, in)
+		return nil, err
+	}},
+	{http.MethodPut, "/receipts/read", func(h *handlers, ctx context.Context, in *idInput) (any, error) {
+		_, err := h.read(ctx, in)
+		return nil, err
+	}},
+}
+
 const (
-	pathMessages  = "/v1/messages/"
-	pathClaim     = "/claim"
-	pathDelivered = "/receipts/delivered"
-	pathRead      = "/receipts/read"
+	pathMessages = "/v1/messages/"
+	longestID    = 64 // the same number stands in idInput's tag
 )
 
 // hot is the operation that a request asks for, with the id in its path; nil if
 // it takes the general way.
-func (h *handlers) hot(r *http.Request) (op func(context.Context, *idInput) (any, error), id string) {
-	if r.URL.RawPath != "" || r.URL.RawQuery != "" || r.Header.Get("Accept") != "" && r.Header.Get("Accept") != "*/*" {
+func hot(r *http.Request) (op *hotOp, id string) {
+	if r.ContentLength != 0 || r.URL.RawPath != "" || r.URL.RawQuery != "" {
+		return nil, ""
+	}
+	if accept := r.Header.Get("Accept"); accept != "" && accept != "*/*" {
 		return nil, ""
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, pathMessages)
 	if !ok {
 		return nil, ""
 	}
-	id, what := rest, ""
-	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
-		id, what = rest[:slash], rest[slash:]
-	}
-	if id == "" || len(id) > 64 {
+	slash := strings.IndexByte(rest, '/')
+	if slash < 1 || slash > longestID {
 		return nil, ""
 	}
-	switch {
-	case r.Method == http.MethodPost && what == pathClaim:
-		return func(ctx context.Context, in *idInput) (any, error) {
-			out, err := h.claim(ctx, in)
-			if err != nil {
-				return nil, err
-			}
-			return &out.Body, nil
-		}, id
-	case r.Method == http.MethodPut && what == pathDelivered:
-		return nothing(h.delivered), id
-	case r.Method == http.MethodPut && what == pathRead:
-		return nothing(h.read), id
+	for i := range hotOps {
+		if op := &hotOps[i]; op.method == r.Method && op.path == rest[slash:] {
+			return op, rest[:slash]
+		}
 	}
 	return nil, ""
 }
 
-func nothing(op func(context.Context, *idInput) (*struct{}, error)) func(context.Context, *idInput) (any, error) {
-	return func(ctx context.Context, in *idInput) (any, error) {
-		_, err := op(ctx, in)
-		return nil, err
-	}
-}
-
 // serveHot answers a request that hot took.
-func (h *handlers) serveHot(w http.ResponseWriter, r *http.Request, op func(context.Context, *idInput) (any, error), id string) {
+func (h *handlers) serveHot(w http.ResponseWriter, r *http.Request, op *hotOp, id string) {
 	number, device, refused := h.device(r.Header.Get("Authorization"))
 	if refused != nil {
 		refused.write(w)
 		return
 	}
-	body, err := op(context.WithValue(r.Context(), callerKey{}, caller{number, device}), &idInput{id})
+	body, err := op.do(h, context.WithValue(r.Context(), callerKey{}, caller{number, device}), &idInput{id})
 	if err != nil {
 		problemOf(err).write(w)
 		return

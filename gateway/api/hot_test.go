@@ -13,8 +13,8 @@ import (
 // Whatever way a request takes, it is answered in the same words.
 func TestHotAnswersAsTheGeneralWay(t *testing.T) {
 	r := newRig(t)
-	hot := r.handler.(*front)
-	general := *hot
+	short := r.handler.(*front)
+	general := *short
 	general.hot = nil
 	ask := func(h http.Handler, method, path, bearer string) *http.Response {
 		req := httptest.NewRequest(method, path, nil)
@@ -57,12 +57,12 @@ func TestHotAnswersAsTheGeneralWay(t *testing.T) {
 		{"POST", path(id, "/claim/"), bearerA},
 		{"POST", "/v1/messages//claim", bearerA},
 	} {
-		one, other := see(ask(hot, c.method, c.path, c.bearer)), see(ask(&general, c.method, c.path, c.bearer))
+		one, other := see(ask(short, c.method, c.path, c.bearer)), see(ask(&general, c.method, c.path, c.bearer))
 		if diff := cmp.Diff(other, one); diff != "" {
 			t.Errorf("%s %s (-general +hot):\n%s", c.method, c.path, diff)
 		}
 	}
-	if op, _ := hot.hot.hot(httptest.NewRequest("POST", path(id, "/claim"), nil)); op == nil {
+	if op, _ := hot(httptest.NewRequest("POST", path(id, "/claim"), nil)); op == nil {
 		t.Error("a claim does not take the short way")
 	}
 }

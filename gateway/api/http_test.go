@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -231,7 +232,7 @@ type broken struct {
 
 var errDisk = errors.New("disk: input/output error")
 
-func (b broken) Do(context.Context, spool.Event) spool.Result {
+func (b broken) DoWithin(context.Context, time.Duration, spool.Event) spool.Result {
 	if b.panics {
 		panic(theText)
 	}

@@ -195,9 +195,7 @@ func (h *handlers) text(id msg.ID) (string, error) {
 
 // decide posts what the device says and waits for the committer's verdict.
 func (h *handlers) decide(ctx context.Context, c caller, id msg.ID, kind msg.Event) (spool.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, decideWithin)
-	defer cancel()
-	res := h.Spool.Do(ctx, spool.Event{ID: id, Kind: kind, Reason: msg.ReasonApp, Device: c.device.ID})
+	res := h.Spool.DoWithin(ctx, decideWithin, spool.Event{ID: id, Kind: kind, Reason: msg.ReasonApp, Device: c.device.ID})
 	switch {
 	case res.Err == nil:
 		return res.Record, nil

@@ -76,13 +76,13 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	rec := &recorder{ResponseWriter: w}
-	defer f.finish(rec, r, began)
+	var route *hotOp
+	defer func() { f.finish(recover(), rec, r, route, began) }()
 
-	if f.hot != nil && r.ContentLength == 0 {
-		if op, id := f.hot.hot(r); op != nil {
-			f.hot.serveHot(rec, r, op, id)
-			return
-		}
+	if op, id := hot(r); op != nil && f.hot != nil {
+		route = op
+		f.hot.serveHot(rec, r, op, id)
+		return
 	}
 	handler, pattern := f.mux.Handler(r)
 	if pattern == "" {
@@ -101,22 +101,28 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // finish writes the log's line and, after a panic, the answer.
-func (f *front) finish(w *recorder, r *http.Request, began time.Time) {
-	v := recover()
+func (f *front) finish(v any, w *recorder, r *http.Request, op *hotOp, began time.Time) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
 		panic(v)
 	}
 	if v != nil {
 		// The value of a panic may quote anything, so only its type is logged.
-		f.log.Error("app api panicked", "method", r.Method, "route", r.Pattern, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+		f.log.Error("app api panicked", "method", r.Method, "route", routeOf(r, op), "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 		if w.status != 0 {
 			panic(http.ErrAbortHandler) // too late for an answer: break the connection
 		}
 		newProblem(http.StatusInternalServerError, codeInternal, "the gateway failed; its log says why").write(w)
 	}
 	if f.log.Enabled(context.Background(), slog.LevelDebug) {
-		f.log.Debug("app api", "method", r.Method, "route", r.Pattern, "status", w.status, "took", time.Since(began))
+		f.log.Debug("app api", "method", r.Method, "route", routeOf(r, op), "status", w.status, "took", time.Since(began))
 	}
+}
+
+func routeOf(r *http.Request, op *hotOp) string {
+	if op != nil {
+		return op.method + " " + pathMessages + "{id}" + op.path
+	}
+	return r.Pattern
 }
 
 // refuse asks the mux's own refusal for its status and answers with a problem.

@@ -1,5 +1,6 @@
-// Package heap keeps the garbage collector from doubling a large live heap: with
-// a million messages pending, Go's default would let as much garbage pile up.
+// Package heap lets about as much garbage pile up beside a large live heap as
+// beside a small one: with a million messages pending, Go's default would double
+// the heap, and with few it would collect all the time.
 package heap
 
 import (
@@ -11,12 +12,13 @@ import (
 )
 
 const (
-	// slack is the garbage that may pile up beside a large heap, in octets: it
+	// slack is the garbage that may pile up beside the live heap, in octets: it
 	// makes a collection rare enough at the rate at which diverted messages
 	// allocate.
 	slack    = 64 << 20
 	standard = 100 // per cent, Go's own
 	least    = 20
+	most     = 400
 	every    = time.Second
 	release  = 15 // in how many of those memory is given back at most once
 	cycles   = "/gc/cycles/total:gc-cycles"
@@ -27,10 +29,7 @@ const (
 // Percent is the garbage that may pile up beside a live heap of that size, as
 // debug.SetGCPercent takes it.
 func Percent(live uint64) int {
-	if live <= slack {
-		return standard
-	}
-	return max(int(standard*slack/live), least)
+	return min(max(int(standard*slack/max(live, 1)), least), most)
 }
 
 // Follow keeps the collector's target at Percent until ctx is done, and gives
@@ -52,7 +51,7 @@ func Follow(ctx context.Context) {
 		}
 		if n%release == 0 {
 			live, free, ran := sample[0].Value.Uint64(), sample[1].Value.Uint64(), sample[2].Value.Uint64()
-			if free > slack || live > slack && ran == last {
+			if free > 2*slack || live > slack && ran == last {
 				debug.FreeOSMemory()
 				ran++
 			}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 100, 64 << 20: 100, 128 << 20: 50, 256 << 20: 25, 10 << 30: 20} {
+	for live, want := range map[uint64]int{0: 400, 16 << 20: 400, 32 << 20: 200, 64 << 20: 100, 128 << 20: 50, 256 << 20: 25, 10 << 30: 20} {
 		if got := Percent(live); got != want {
 			t.Errorf("Percent(%d MiB) = %d, want %d", live>>20, got, want)
 		}

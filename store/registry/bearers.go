@@ -8,10 +8,11 @@ import (
 	"shunt/gateway/msg"
 )
 
-// bearers remembers whose bearers were asked for lately: an app that claims a
-// message acknowledges it next. What it says holds as long as the index has the
-// number's entry of then, since every change of a registration changes that.
-type bearers [1 << bearerBits]atomic.Pointer[knownBearer]
+// bearers remembers whose bearers were asked for lately, or will be soon: an app
+// claims what was pushed to it, and acknowledges that next. What it says holds as
+// long as the index has the number's entry of then, since every change of a
+// registration changes that. A place has two of them, the newer one first.
+type bearers [1 << bearerBits][2]atomic.Pointer[knownBearer]
 
 const bearerBits = 15
 
@@ -22,18 +23,29 @@ type knownBearer struct {
 	entry  msg.Entry
 }
 
-func (b *bearers) place(hash *[32]byte) *atomic.Pointer[knownBearer] {
+func (b *bearers) place(hash *[32]byte) *[2]atomic.Pointer[knownBearer] {
 	return &b[binary.BigEndian.Uint64(hash[:])>>(64-bearerBits)]
 }
 
 func (b *bearers) get(hash [32]byte, lookup func(msg.Number) msg.Entry) (msg.Number, Device, bool) {
-	k := b.place(&hash).Load()
-	if k == nil || subtle.ConstantTimeCompare(k.hash[:], hash[:]) != 1 || lookup(k.number) != k.entry {
-		return 0, Device{}, false
+	place := b.place(&hash)
+	for i := range place {
+		if k := place[i].Load(); k != nil && subtle.ConstantTimeCompare(k.hash[:], hash[:]) == 1 {
+			return k.number, k.device, lookup(k.number) == k.entry
+		}
 	}
-	return k.number, k.device, true
+	return 0, Device{}, false
 }
 
+// put may lose one of two that are put at once: it is a memory and no more.
 func (b *bearers) put(hash [32]byte, n msg.Number, d Device, e msg.Entry) {
-	b.place(&hash).Store(&knownBearer{hash, n, d, e})
+	place := b.place(&hash)
+	old := place[0].Load()
+	if old != nil && old.hash == hash && old.entry == e {
+		return
+	}
+	if old != nil && old.hash != hash {
+		place[1].Store(old)
+	}
+	place[0].Store(&knownBearer{hash, n, d, e})
 }

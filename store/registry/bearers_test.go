@@ -20,7 +20,7 @@ func TestRememberedBearer(t *testing.T) {
 	}
 	known := 0
 	for i := range r.bearers {
-		if r.bearers[i].Load() != nil {
+		if r.bearers[i][0].Load() != nil {
 			known++
 		}
 	}

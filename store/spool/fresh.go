@@ -19,7 +19,7 @@ type fresh struct {
 
 const (
 	maxFresh    = 16 << 20 // octets
-	freshMargin = 400     // of a message beside its PDU, roughly
+	freshMargin = 400      // of a message beside its PDU, roughly
 )
 
 func (m *Message) octets() int { return len(m.PDU) + freshMargin }

@@ -244,6 +244,31 @@ func (s *Spool) Do(ctx context.Context, e Event) Result {
 	}
 }
 
+// DoWithin is Do with a time-out; context.DeadlineExceeded is the result's error
+// when it is over.
+func (s *Spool) DoWithin(ctx context.Context, d time.Duration, e Event) Result {
+	got := make(chan Result, 1)
+	s.Post(e, func(r Result) { got <- r })
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(d)
+	defer func() {
+		timer.Stop()
+		timers.Put(timer)
+	}()
+	var err error
+	select {
+	case r := <-got:
+		return r
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
+	}
+	return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, err)}
+}
+
+var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
+
 // push queues an item, unless the spool is closing.
 func (s *Spool) push(it item) bool {
 	s.queueMu.Lock()
