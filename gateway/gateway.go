@@ -50,6 +50,7 @@ type Gateway struct {
 	own        *upstream.Own // nil: nothing can fall back, nothing is diverted
 	dispatcher *dispatch.Dispatcher
 	receipts   *receipt.Deliverer
+	streams    *api.Streams
 	records    *cdr.Writer
 	senders    []push.Sender
 
@@ -57,12 +58,13 @@ type Gateway struct {
 	apiListener net.Listener
 	control     net.Listener
 
-	serving     context.Context // of Run: ends when it stops to serve
-	letters     letters
-	resubmits   resubmit.Table
-	lookups     chan struct{} // those that are under way; see maxLookups
-	replacing   replacing
-	upstreamIDs upstream.IDFormat
+	serving        context.Context // of Run: ends when it stops to serve
+	letters        letters
+	replyReference atomic.Uint32 // of the last reply's parts
+	resubmits      resubmit.Table
+	lookups        chan struct{} // those that are under way; see maxLookups
+	replacing      replacing
+	upstreamIDs    upstream.IDFormat
 
 	notifier *systemd.Notifier // nil: no service manager asks
 	onReload func(*config.Config)
@@ -124,11 +126,13 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err = g.openRecords(); err != nil {
 		return nil, err
 	}
-	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
+	g.streams = api.NewStreams(cfg.API.Streams)
+	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Replies: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
 	o := dispatch.Options{
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
 		Finished: func(*spool.Record) { g.records.Ended() },
 		Letter:   g.judgeLetter, Text: g.textOfMessage, Log: log,
+		Streams: g.streams, Grace: cfg.API.StreamGrace,
 	}
 	if g.own != nil {
 		o.Carrier = carrier{g.own}
@@ -138,7 +142,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	g.dispatcher = dispatch.New(o)
 	g.spool, err = spool.Open(spool.Options{
 		Dir: filepath.Join(cfg.Node.DataDir, "spool"), Retention: cfg.Retention.Messages, Key: cfg.Store.Key.Bytes(),
-		Logger: log, Observe: g.observe,
+		Logger: log, Observe: g.observe, Replied: g.receipts.AddReply,
 	})
 	if err != nil {
 		return nil, err
@@ -155,6 +159,12 @@ type lateSpool struct{ g *Gateway }
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) { s.g.spool.Post(e, done) }
 func (s lateSpool) Get(id msg.ID) (spool.Record, error)         { return s.g.spool.Get(id) }
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error)   { return s.g.spool.Message(id) }
+
+func (s lateSpool) Reply(id msg.ID) (*spool.Reply, error) { return s.g.spool.Reply(id) }
+
+func (s lateSpool) ReplyTaken(id msg.ID, part int, whole bool, done func(error)) {
+	s.g.spool.ReplyTaken(id, part, whole, done)
+}
 
 func (s lateSpool) Correlate(peer, id string) (msg.ID, bool) { return s.g.spool.Correlate(peer, id) }
 
@@ -322,6 +332,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.restoreDoubts(time.Now()); err != nil {
 		g.log.Error("the last messages cannot be read: a submit that comes again will be a new one", "error", err)
 	}
+	for r := range g.spool.Replies {
+		g.receipts.AddReply(r)
+	}
 	g.spool.Start()
 	var legsDone sync.WaitGroup
 	legsDone.Go(func() { g.dispatcher.Run(legs) })
@@ -343,7 +356,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return g.proxy.Serve(serving, l) })
 	}
 	if g.apiListener != nil {
-		h := api.New(api.Options{Spool: g.spool, Devices: g.registry, Text: textOf, Log: g.log})
+		h := api.New(g.apiOptions())
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {

@@ -45,6 +45,7 @@ func (s MessageState) Final() bool {
 const (
 	ESMReceipt      = 0x04 // SMSC delivery receipt
 	ESMAcknowledged = 0x08 // SME delivery acknowledgement: the user has read it
+	ESMManualAck    = 0x10 // SME manual or user acknowledgement: the user has answered
 	ESMIntermediate = 0x20 // intermediate delivery notification
 	esmTypeMask     = 0x3C
 )

@@ -26,6 +26,7 @@ type Spool interface {
 	Get(id msg.ID) (spool.Record, error)
 	Messages(id msg.ID) ([]*spool.Message, error)
 	ByNumber(n msg.Number, after msg.ID, limit int) []spool.Record
+	Trace(id msg.ID) ([]spool.Step, error)
 }
 
 // Devices finds the device that a bearer belongs to; registry.ErrNotFound if
@@ -34,7 +35,7 @@ type Devices interface {
 	ByBearer(bearer string) (msg.Number, registry.Device, error)
 }
 
-// Options are what New needs; all of it is required.
+// Options are what New needs. What may be missing says so.
 type Options struct {
 	Spool   Spool
 	Devices Devices
@@ -45,16 +46,23 @@ type Options struct {
 
 	// Log gets ids, reasons and states, never texts or bearers.
 	Log *slog.Logger
+
+	Replies    *Replies                      // nil: apps cannot reply
+	Streams    *Streams                      // nil: there is no stream
+	Registered func(msg.Number, string) bool // whether a number still has that device; nil: streams do not ask
+	Rate       func(app string) int          // requests a second and device; nil, or 0: without limit
+	Origins    []string                      // of pages that may call the API; none: no page may
 }
 
 // decideWithin bounds the wait for the spool's commit. A claim whose answer
 // did not come in time may have won; its replay says so.
 const decideWithin = 5 * time.Second
 
-// handlers answers the operations. It holds no state of its own, so any number
-// of requests use it at once.
+// handlers answers the operations. It is used by any number of requests at once.
 type handlers struct {
 	Options
+	limits *limiter
+	once   *onceTable
 }
 
 // New is the handler of the whole API. It is safe for concurrent use and
@@ -71,9 +79,12 @@ func New(o Options) http.Handler {
 		bearerScheme: {Type: "http", Scheme: "bearer", Description: "The device's opaque bearer, handed out once at its registration."},
 	}
 	a := humago.New(mux, cfg)
-	h := &handlers{o}
+	h := &handlers{o, newLimiter(o.Rate), newOnceTable()}
 	a.UseMiddleware(h.authenticate)
 	h.register(a)
+	h.registerReplies(a)
+	h.registerStream(a)
+	describe(a.OpenAPI())
 
 	document, err := json.Marshal(a.OpenAPI())
 	if err != nil {
@@ -83,7 +94,7 @@ func New(o Options) http.Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(document) // a client that left is not our fault
 	})
-	return &front{mux: mux, hot: h, log: o.Log}
+	return &front{mux: mux, hot: h, log: o.Log, origins: o.Origins, streams: o.Streams}
 }
 
 // register declares the operations of this version.

@@ -77,6 +77,10 @@ func (h *handlers) serveHot(w http.ResponseWriter, r *http.Request, op *hotOp, i
 		refused.write(w)
 		return
 	}
+	if refused := h.limits.admit(w.Header(), number, device.App, device.ID); refused != nil {
+		refused.write(w)
+		return
+	}
 	body, err := op.do(h, context.WithValue(r.Context(), callerKey{}, caller{number, device}), &idInput{id})
 	if err != nil {
 		problemOf(err).write(w)

@@ -217,6 +217,16 @@ func (h *handlers) unavailable(id msg.ID, what string, err error) error {
 		level = slog.LevelDebug // the client left
 	}
 	h.Log.Log(context.Background(), level, "spool did not answer an app", "id", id.String(), "call", what, "error", err)
+	return tryAgain()
+}
+
+// failed answers for a spool that could not be read, whatever the message.
+func (h *handlers) failed(what string, err error) *problem {
+	h.Log.Error("spool did not answer an app", "call", what, "error", err)
+	return tryAgain()
+}
+
+func tryAgain() *problem {
 	p := newProblem(http.StatusServiceUnavailable, codeUnavailable, "the gateway cannot decide at the moment: repeat the same call")
 	p.retryAfter = 1
 	return p

@@ -17,6 +17,10 @@ const (
 	codeSuperseded   = "superseded"
 	codeNotClaimed   = "not-claimed"
 	codeTooLarge     = "too-large"
+	codeMediaType    = "unsupported-media-type"
+	codeKeyReused    = "key-reused"
+	codeInFlight     = "in-flight"
+	codeTooMany      = "too-many-requests"
 	codeInternal     = "internal"
 	codeUnavailable  = "unavailable"
 )
@@ -27,7 +31,7 @@ type problem struct {
 	Type   string  `json:"type" format:"uri" doc:"urn:shunt:problem: and the code" example:"urn:shunt:problem:superseded"`
 	Title  string  `json:"title" doc:"The status in words"`
 	Status int     `json:"status" doc:"The HTTP status"`
-	Code   string  `json:"code" doc:"What happened, as a stable code" enum:"invalid-request,unauthorized,not-found,method-not-allowed,superseded,not-claimed,too-large,internal,unavailable"`
+	Code   string  `json:"code" doc:"What happened, as a stable code" enum:"invalid-request,unauthorized,not-found,method-not-allowed,superseded,not-claimed,too-large,unsupported-media-type,key-reused,in-flight,too-many-requests,internal,unavailable"`
 	Detail string  `json:"detail" doc:"What happened, and what to do"`
 	Errors []fault `json:"errors,omitempty" doc:"Which parts of the request are wrong"`
 
@@ -88,6 +92,10 @@ func codeOf(status int) string {
 		return codeMethod
 	case status == http.StatusRequestEntityTooLarge:
 		return codeTooLarge
+	case status == http.StatusUnsupportedMediaType:
+		return codeMediaType
+	case status == http.StatusTooManyRequests:
+		return codeTooMany
 	case status == http.StatusServiceUnavailable:
 		return codeUnavailable
 	case status >= 500:

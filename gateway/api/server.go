@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,15 +14,16 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"shunt/gateway/msg"
 	"shunt/store/registry"
 )
 
-// Limits of a request. No operation of this version takes a body; what comes
-// all the same is read up to maxBody and ignored.
+// Limits of a request. A body beyond maxBody is refused, whatever it is for; one
+// that no operation asks for is ignored.
 const (
-	maxBody   = 4 << 10  // octets
+	maxBody   = 16 << 10 // octets
 	maxHeader = 16 << 10 // octets
 	maxBearer = registry.MaxBearer
 
@@ -44,6 +46,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		IdleTimeout:       idleFor,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // TLS and protocol faults of clients
+	}
+	if f, ok := h.(*front); ok && f.streams != nil {
+		srv.RegisterOnShutdown(f.streams.Close) // they would not end by themselves
 	}
 	stopped := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {
@@ -68,6 +73,9 @@ type front struct {
 	mux *http.ServeMux
 	hot *handlers // nil: everything takes the general way
 	log *slog.Logger
+
+	origins []string
+	streams *Streams // nil: there are none
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -79,6 +87,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var route *hotOp
 	defer func() { f.finish(recover(), rec, r, route, began) }()
 
+	if cors(f.origins, rec, r) {
+		return
+	}
 	if op, id := hot(r); op != nil && f.hot != nil {
 		route = op
 		f.hot.serveHot(rec, r, op, id)
@@ -89,7 +100,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(rec, r, handler)
 		return
 	}
-	if err := discardBody(rec, r); err != nil {
+	if err := bufferBody(rec, r); err != nil {
 		if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
 			newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is longer than %d octets", maxBody)).write(rec)
 			return
@@ -138,13 +149,19 @@ func (f *front) refuse(w http.ResponseWriter, r *http.Request, refusal http.Hand
 	newProblem(http.StatusNotFound, codeNotFound, "no such path: /openapi.json lists them").write(w)
 }
 
-// discardBody reads what no operation needs, so that a body beyond maxBody is
-// refused before anything is decided.
-func discardBody(w http.ResponseWriter, r *http.Request) error {
+// bufferBody reads the body, so that one beyond maxBody is refused before
+// anything is decided.
+func bufferBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > maxBody {
 		return &http.MaxBytesError{Limit: maxBody}
 	}
-	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	if r.ContentLength == 0 {
+		return nil
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+	}
 	return err
 }
 
@@ -153,14 +170,13 @@ const bearerScheme = "bearer"
 // authenticate finds the caller before anything else of the request is looked
 // at.
 func (h *handlers) authenticate(ctx huma.Context, next func(huma.Context)) {
-	number, device, err := h.device(ctx.Header("Authorization"))
-	if err != nil {
-		for k, v := range err.GetHeaders() {
-			ctx.SetHeader(k, v[0])
-		}
-		ctx.SetHeader("Content-Type", err.ContentType(""))
-		ctx.SetStatus(err.Status)
-		_ = huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), err) // a client that left is not our fault
+	number, device, refused := h.device(ctx.Header("Authorization"))
+	if refused == nil {
+		_, w := humago.Unwrap(ctx)
+		refused = h.limits.admit(w.Header(), number, device.App, device.ID)
+	}
+	if refused != nil {
+		refuse(ctx, refused)
 		return
 	}
 	next(huma.WithValue(ctx, callerKey{}, caller{number, device}))

@@ -109,6 +109,19 @@ func topic(s string) error {
 	return nil
 }
 
+// origin is a web page's (RFC 6454 §6.2): no path, and the port only where it is
+// not the scheme's own.
+func origin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+strings.ToLower(u.Host) != s {
+		return fmt.Errorf(`%s is no origin, want one such as "https://app.example.com", without a path`, quote(s))
+	}
+	if p := u.Port(); p != "" && !port(p, 1) {
+		return fmt.Errorf(`%s has no sound port, want an origin such as "https://app.example.com:8443"`, quote(s))
+	}
+	return nil
+}
+
 func endpoint(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -156,6 +156,8 @@ type App struct {
 	APNs *APNs // nil: not on this platform
 	FCM  *FCM  // nil: not on this platform
 	Body Body
+
+	APIRate Rate // requests of a device; 0: API.Rate
 }
 
 // Body is what a push carries of a message.
@@ -279,6 +281,12 @@ type CDR struct {
 type API struct {
 	Listen string // host:port; without TLS loopback only
 	TLS    *ServerTLS
+
+	Rate          Rate          // requests of a device, with bursts of 10 s; 0: any number. An app may have its own
+	CORSOrigins   []string      // of web pages that may call it; none: no page may
+	Streams       int           // open at a time; 0: none are served
+	StreamGrace   time.Duration // from the announcement on a stream to the push
+	ReplyValidity time.Duration // how long a reply waits for a bind of its account
 }
 
 // NOC is the operators' access.

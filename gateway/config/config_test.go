@@ -228,9 +228,12 @@ func TestFull(t *testing.T) {
 		},
 		Retention: Retention{Messages: 30 * day},
 		CDR:       CDR{Forwarded: true, MaxSize: 1 << 30, MaxAge: time.Hour, Retention: 90 * day},
-		API:       API{Listen: "[::1]:8444"},
-		NOC:       NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
-		Log:       Log{FullNumbers: true, Level: slog.LevelDebug, Messages: MessagesAll},
+		API: API{
+			Listen: "[::1]:8444", Rate: 20, CORSOrigins: []string{"https://app.example.com"},
+			Streams: 500, StreamGrace: 2 * time.Second, ReplyValidity: 24 * time.Hour,
+		},
+		NOC: NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
+		Log: Log{FullNumbers: true, Level: slog.LevelDebug, Messages: MessagesAll},
 		SMPP: SMPP{
 			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,
 			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536, WriteBuffer: 1 << 20,
@@ -275,7 +278,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Retention: Retention{Messages: 72 * time.Hour},
 		CDR:       CDR{MaxSize: 64 << 20, MaxAge: day, Retention: 30 * day},
-		API:       API{Listen: "127.0.0.1:8443"},
+		API:       API{Listen: "127.0.0.1:8443", Rate: 100, Streams: 10_000, StreamGrace: 1500 * time.Millisecond, ReplyValidity: 72 * time.Hour},
 		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},
 		Log:       Log{Level: slog.LevelInfo, Messages: MessagesFinal},
 		SMPP: SMPP{

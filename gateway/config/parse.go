@@ -243,6 +243,7 @@ func (l *loader) apps(file *section, c *Config) []*section {
 		a := App{ID: must(s, "id", "a name", str(identifier))}
 		seen.check(s, "id", a.ID)
 		a.Body = get(s, "body", Doorbell, oneOf[Body](bodyNames...))
+		a.APIRate = get(s, "api_rate", 0, rate(1, maxAPIRate))
 		ignore(s, "active_for", duration(time.Second, forever))
 		ignore(s, "inactive_after", duration(time.Second, forever))
 		if p, ok := s.sub("apns"); ok {
@@ -475,6 +476,9 @@ func (l *loader) idle(file *section, c *Config, smscs []*section) {
 	}
 }
 
+// maxAPIRate bounds what is kept of a quota.
+const maxAPIRate = 1000
+
 func (l *loader) rest(file *section, c *Config) {
 	s, _ := file.sub("store")
 	c.Store.Key = s.secret("key_file", "", checkStoreKey)
@@ -491,6 +495,11 @@ func (l *loader) rest(file *section, c *Config) {
 		allowed = listenAddr
 	}
 	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(allowed))
+	c.API.Rate = get(s, "rate", 100, rate(0, maxAPIRate))
+	c.API.CORSOrigins = list(s, "cors_origins", nil, origin)
+	c.API.Streams = get(s, "streams", 10_000, integer(0, 1_000_000))
+	c.API.StreamGrace = get(s, "stream_grace", 1500*time.Millisecond, duration(100*time.Millisecond, 10*time.Second))
+	c.API.ReplyValidity = get(s, "reply_validity", 72*time.Hour, duration(time.Minute, 30*day))
 	s.close()
 
 	s, _ = file.sub("noc")

@@ -20,6 +20,7 @@ import (
 type Spool interface {
 	Post(e spool.Event, done func(spool.Result))
 	Do(ctx context.Context, e spool.Event) spool.Result
+	Get(id msg.ID) (spool.Record, error)
 	Message(id msg.ID) (*spool.Message, error)
 	Correlate(peer, smsID string) (msg.ID, bool)
 }
@@ -38,6 +39,16 @@ type App struct {
 	Text    bool // a push may carry the message's text, where the message prefers a duplicate to a loss
 }
 
+// Streams are the open streams of apps. It is told of what the spool has synced,
+// in its order, and must not block.
+type Streams interface {
+	// Announce says that a message may be claimed, and tells whether a device of
+	// its number and app listens.
+	Announce(r *spool.Record) bool
+	// Observe is told of every change.
+	Observe(c *spool.Change)
+}
+
 // Options of a Dispatcher.
 type Options struct {
 	Spool    Spool
@@ -53,6 +64,9 @@ type Options struct {
 	Text   func(id msg.ID) (string, error) // of a message that a push may carry; nil: pushes are doorbells
 	Now    func() time.Time
 	Log    *slog.Logger
+
+	Streams Streams       // nil: there are none
+	Grace   time.Duration // how long what was announced on a stream waits before it is pushed
 }
 
 // Counters are totals since the start.
@@ -63,6 +77,7 @@ type Counters struct {
 	ReceiptsByAddress             atomic.Uint64 // matched to an SMS of unknown fate
 	TokensDropped                 atomic.Uint64
 	BodiesLeft                    atomic.Uint64 // pushes whose text did not fit: doorbells
+	Announced                     atomic.Uint64 // messages that went to a stream first
 }
 
 const numOutcomes = 8
@@ -78,6 +93,7 @@ type Dispatcher struct {
 	settled  settled
 	pings    pings // of the loop that settles what is held
 	pinged   chan struct{}
+	grace    grace
 	Counters Counters
 
 	throttledUntil atomic.Int64 // unix nanoseconds
@@ -88,7 +104,7 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms), pinged: make(chan struct{}, 1)}
+	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms), grace: newGrace(), pinged: make(chan struct{}, 1)}
 	for _, a := range o.Apps {
 		if a.Workers == 0 {
 			a.Workers = 256
@@ -120,6 +136,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	for _, a := range d.apps {
 		d.runApp(ctx, a, &wg)
 	}
+	wg.Go(func() { d.runGrace(ctx) })
 	if d.o.Carrier != nil {
 		wg.Go(func() { d.feedFallbacks(ctx) })
 		for range submitters {
@@ -136,10 +153,13 @@ func (d *Dispatcher) Observe(c spool.Change) {
 	if c.Replay {
 		return
 	}
+	if d.o.Streams != nil {
+		d.o.Streams.Observe(&c)
+	}
 	r := c.Record
 	switch {
 	case c.To == msg.Accepted && !r.Follows() && (c.From == msg.None || c.From == msg.Held):
-		d.push(r)
+		d.arrived(r)
 	case c.Turn && (c.Event.Kind == msg.EvTurn || c.Event.Kind == msg.EvReplace):
 		d.fallback.add(smsOf(&r, false))
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:

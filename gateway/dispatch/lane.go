@@ -12,7 +12,6 @@ import (
 	"shunt/gateway/msg"
 	"shunt/push"
 	"shunt/store/registry"
-	"shunt/store/spool"
 )
 
 const (
@@ -34,7 +33,7 @@ const (
 // app is a configured app: what is to be given to its lanes, and the lanes.
 type app struct {
 	App
-	jobs    *queue[spool.Record] // without an ID: a ping
+	jobs    *queue[arrival] // without an ID: a ping
 	pings   pings
 	waiting atomic.Int64 // in jobs
 	lanes   []*lane      // not changed once they are made
@@ -44,7 +43,7 @@ func newApp(c App, log *slog.Logger) *app {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &app{App: c, jobs: newQueue[spool.Record]()}
+	a := &app{App: c, jobs: newQueue[arrival]()}
 	add := func(e environment, s push.Sender, workers int) {
 		l := &lane{env: e, sender: s, workers: workers, parts: newQueue[part]()}
 		l.log = log.With("app", c.ID, "provider", e.platform.String(), "sandbox", e.sandbox)
@@ -60,7 +59,7 @@ func newApp(c App, log *slog.Logger) *app {
 	return a
 }
 
-func (a *app) add(r spool.Record) {
+func (a *app) add(r arrival) {
 	a.waiting.Add(1)
 	a.jobs.add(r)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-
-	"shunt/store/spool"
 )
 
 // pings are those who wait for a loop to come round.
@@ -39,7 +37,7 @@ func (d *Dispatcher) Ping(ctx context.Context) error {
 	wait := make(map[string]<-chan struct{}, len(d.apps)+1)
 	for id, a := range d.apps {
 		wait["router of app "+id] = a.pings.add()
-		a.jobs.add(spool.Record{})
+		a.jobs.add(arrival{})
 	}
 	if d.o.Carrier != nil {
 		wait["receipts"] = d.pings.add()

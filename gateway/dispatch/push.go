@@ -12,9 +12,13 @@ import (
 	"shunt/store/spool"
 )
 
-func (d *Dispatcher) push(r spool.Record) {
+func (d *Dispatcher) push(r spool.Record) { d.pushAfter(r, false) }
+
+// pushAfter gives a message to its app's lanes; announced says that it was on a
+// stream already.
+func (d *Dispatcher) pushAfter(r spool.Record, announced bool) {
 	if a := d.apps[r.App]; a != nil {
-		a.add(r)
+		a.add(arrival{r, announced})
 		return
 	}
 	d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: msg.ReasonAppDown}, nil)
@@ -43,15 +47,15 @@ type part struct {
 // route gives what is to be pushed to its lanes.
 func (d *Dispatcher) route(ctx context.Context, a *app) {
 	for {
-		r, ok := a.jobs.next(ctx)
+		j, ok := a.jobs.next(ctx)
 		if !ok {
 			return
 		}
-		if r.ID.IsZero() {
+		if j.r.ID.IsZero() {
 			a.pings.answer()
 			continue
 		}
-		d.routeOne(ctx, a, &r)
+		d.routeOne(ctx, a, &j)
 		a.waiting.Add(-1)
 	}
 }
@@ -59,7 +63,8 @@ func (d *Dispatcher) route(ctx context.Context, a *app) {
 // routeOne finds the devices of the number that have the app. They are read now
 // and not at the decision: a token may have changed meanwhile. What has no lane
 // that could take it goes by carrier at once.
-func (d *Dispatcher) routeOne(ctx context.Context, a *app, r *spool.Record) {
+func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) {
+	r := &at.r
 	if !d.o.Now().Before(r.ClaimBy) {
 		return // the claim timer has it
 	}
@@ -73,6 +78,9 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, r *spool.Record) {
 		if reason != msg.NoReason {
 			dead.Reason = reason
 			d.o.Spool.Post(dead, nil)
+			return
+		}
+		if !at.announced && d.announce(r) {
 			return
 		}
 	}

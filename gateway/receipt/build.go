@@ -90,6 +90,9 @@ func Build(dst []byte, r *spool.Record, n msg.Notice, submit pdu.PDU, version by
 	}
 	if pdu.TLVsAllowed(version) {
 		tlvs := rec.AppendTLVs(make([]byte, 0, 64))
+		if ref, ok := m.TLVs.Find(pdu.TagUserMessageReference); ok { // §5.3.2.17
+			tlvs = pdu.AppendTLV(tlvs, pdu.TagUserMessageReference, ref)
+		}
 		if channel != "" {
 			tlvs = pdu.AppendTLV(tlvs, pdu.TagShuntChannel, []byte(channel))
 		}

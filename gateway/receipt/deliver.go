@@ -33,6 +33,7 @@ type Spool interface {
 // Options of a Deliverer.
 type Options struct {
 	Spool    Spool
+	Replies  Replies                        // nil: no replies are added
 	Receiver func(msg.Account) (Bind, bool) // a bind of the account, if one is up
 	Wanted   func(msg.Account)              // told, now and then, of an account whose receipts wait for a bind; must not block; may be nil
 	Window   int                            // receipts in flight an account, 0 = 50
@@ -42,7 +43,7 @@ type Options struct {
 
 // Deliverer keeps the receipts that wait, by account, and sends them as far as
 // the account's binds take them: between a sender and a recipient one at a time
-// and in order. A receipt is done when the ESME answered it; one whose answer
+// and in order. Replies of subscribers go the same way. A receipt is done when the ESME answered it; one whose answer
 // was lost goes again. One goroutine, Run, sends.
 type Deliverer struct {
 	o    Options
@@ -73,14 +74,20 @@ func New(o Options) *Deliverer {
 // notice of a message. It does not block.
 func (d *Deliverer) Add(r spool.Record, n msg.Notice) {
 	d.mu.Lock()
-	l := d.accounts[r.Account]
-	if l == nil {
-		l = newLine(r.Account)
-		d.accounts[r.Account] = l
-	}
-	l.add(queued{id: r.ID, notice: n, expires: r.ExpiresAt, ends: ends{unique.Make(r.From), r.To}})
+	l := d.line(r.Account)
+	l.add(queued{id: r.ID, notice: n, deadline: r.ExpiresAt.Add(abandonAfter), ends: ends{unique.Make(r.From), r.To}})
 	d.touch(l)
 	d.mu.Unlock()
+}
+
+// line is the queue of an account; the caller holds mu.
+func (d *Deliverer) line(a msg.Account) *line {
+	l := d.accounts[a]
+	if l == nil {
+		l = newLine(a)
+		d.accounts[a] = l
+	}
+	return l
 }
 
 // Receivable says that the account has a new bind. It does not block.
@@ -179,7 +186,7 @@ func (d *Deliverer) sendOne(l *line) bool {
 	q := l.take()
 	d.mu.Unlock()
 	switch {
-	case now.After(q.expires.Add(abandonAfter)):
+	case now.After(q.deadline):
 		d.abandon(l, q, msg.ReasonDeadline)
 		return true
 	case !up:
@@ -212,6 +219,9 @@ func (d *Deliverer) sendOne(l *line) bool {
 // build makes the deliver_sm of q for an ESME that bound with that
 // interface_version, if it is still owed.
 func (d *Deliverer) build(q queued, version byte) (p pdu.PDU, owed bool, err error) {
+	if q.reply {
+		return d.buildReply(q, version)
+	}
 	r, err := d.o.Spool.Get(q.id)
 	if err != nil {
 		return nil, false, err
@@ -239,6 +249,11 @@ func (d *Deliverer) finished(l *line, q queued) {
 func (d *Deliverer) abandon(l *line, q queued, why msg.Reason) {
 	d.Abandoned.Add(1)
 	d.finished(l, q)
+	if q.reply {
+		d.o.Log.Warn("reply given up", "reply_id", q.id.String(), "esme", l.account.SystemID, "reason", why.String())
+		d.postReply(q, true)
+		return
+	}
 	d.post(q, why, "")
 }
 
@@ -270,9 +285,14 @@ func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
 		d.Refused.Add(1)
 		reason, detail = msg.ReasonStatus, st.String()
-		d.o.Log.Warn("ESME refused a receipt", "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
+		d.o.Log.Warn("ESME refused a "+q.kind(), "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
 	} else {
 		d.Sent.Add(1)
+	}
+	if q.reply { // counted before the next part goes: parts are counted in order
+		d.postReply(q, false)
+		d.finished(l, q)
+		return
 	}
 	d.finished(l, q)
 	d.post(q, reason, detail)

@@ -40,11 +40,11 @@ func start(t testing.TB, dir string, window int) *fixture {
 	t.Helper()
 	f := &fixture{t: t, binds: make(map[msg.Account]Bind), ended: make(chan struct{})}
 	f.d = New(Options{
-		Spool: lateSpool{f}, Receiver: f.receiver, Window: window, Log: slog.New(slog.DiscardHandler),
+		Spool: lateSpool{f}, Replies: lateSpool{f}, Receiver: f.receiver, Window: window, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
 	})
 	var err error
-	f.spool, err = spool.Open(spool.Options{Dir: dir, Observe: func(c spool.Change) {
+	f.spool, err = spool.Open(spool.Options{Dir: dir, Replied: func(r *spool.Reply) { f.d.AddReply(r) }, Observe: func(c spool.Change) {
 		if c.To.Final() && !c.From.Final() && c.Record.ReceiptDue {
 			f.d.Add(c.Record, 0)
 		}
@@ -56,6 +56,9 @@ func start(t testing.TB, dir string, window int) *fixture {
 		if r.State.Final() && r.ReceiptDue {
 			f.d.Add(r, 0)
 		}
+	}
+	for r := range f.spool.Replies {
+		f.d.AddReply(r)
 	}
 	f.spool.Start()
 	ctx, stop := context.WithCancel(context.Background())
@@ -74,6 +77,12 @@ type lateSpool struct{ f *fixture }
 func (s lateSpool) Get(id msg.ID) (spool.Record, error) { return s.f.spool.Get(id) }
 
 func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.f.spool.Message(id) }
+
+func (s lateSpool) Reply(id msg.ID) (*spool.Reply, error) { return s.f.spool.Reply(id) }
+
+func (s lateSpool) ReplyTaken(id msg.ID, part int, whole bool, done func(error)) {
+	s.f.spool.ReplyTaken(id, part, whole, done)
+}
 
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) {
 	s.f.mu.Lock()
@@ -174,6 +183,8 @@ type scripted struct {
 type delivery struct {
 	id    string
 	class byte // esm_class
+	text  []byte
+	tlvs  bool // it has some
 	done  func(pdu.PDU, error)
 }
 
@@ -190,7 +201,7 @@ func (b *scripted) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error {
 	if b.err != nil {
 		return b.err
 	}
-	b.sent = append(b.sent, delivery{r.ID, m.ESMClass, done})
+	b.sent = append(b.sent, delivery{r.ID, m.ESMClass, m.ShortMessage, len(m.TLVs) > 0, done})
 	return nil
 }
 

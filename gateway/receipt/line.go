@@ -13,13 +13,22 @@ type ends struct {
 	to   msg.Number
 }
 
-// queued is a receipt that waits or is in flight.
+// queued is a receipt, or a part of a reply, that waits or is in flight.
 type queued struct {
-	id      msg.ID
-	notice  msg.Notice // 0: the final receipt
-	expires time.Time
-	ends    ends
-	place   uint64 // among those of its account
+	id       msg.ID
+	notice   msg.Notice // 0: the final receipt
+	reply    bool       // id is a reply's
+	part     int        // of the reply, counted from 0
+	deadline time.Time  // until then it waits for a bind
+	ends     ends
+	place    uint64 // among those of its account
+}
+
+func (q *queued) kind() string {
+	if q.reply {
+		return "reply"
+	}
+	return "receipt"
 }
 
 // line is the queue of one account, under Deliverer.mu. Between a sender and a

@@ -39,6 +39,10 @@ type Options struct {
 	// must not call Do, ShortID or Close.
 	Observe func(Change)
 
+	// Replied is called by the writer of replies after the sync, for every reply
+	// that has to be delivered. It must not block.
+	Replied func(*Reply)
+
 	memTable int64 // octets; 0 = the store's own
 }
 
@@ -75,15 +79,16 @@ func (o *Options) defaults() {
 // The committer, the goroutine that Start starts and Close ends, owns the
 // fields of its group; index is written by it alone under index's own lock.
 type Spool struct {
-	o      Options
-	db     *badger.DB
-	commit func(*badger.Txn) error // (*badger.Txn).Commit; tests let it fail
-	index  *index
-	ids    idSource
-	short  shortSource
-	stats  counters
-	slots  atomic.Int64 // live messages and queued puts
-	fresh  fresh
+	o       Options
+	db      *badger.DB
+	commit  func(*badger.Txn) error // (*badger.Txn).Commit; tests let it fail
+	index   *index
+	ids     idSource
+	short   shortSource
+	stats   counters
+	replies *replies
+	slots   atomic.Int64 // live messages and queued puts
+	fresh   fresh
 
 	// The queue. The callers fill it, the committer empties it.
 	queueMu  sync.Mutex
@@ -149,6 +154,7 @@ func Open(o Options) (*Spool, error) {
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.batch.pairs = make(map[ends]msg.ID)
+	s.replies = newReplies(s)
 	s.stats.init()
 	err = store.CheckSchema(db, "spool", schema)
 	if err == nil {
@@ -176,6 +182,7 @@ func (s *Spool) Start() {
 		s.run()
 	}()
 	go s.watch()
+	s.replies.start()
 }
 
 // Put queues m and returns at once. done, which may be nil, is called once,
@@ -429,6 +436,7 @@ func (s *Spool) Close() error {
 
 // shut runs after the committer and on its fields.
 func (s *Spool) shut() error {
+	s.replies.close()
 	if lost := s.lost; len(lost) > 0 { // once more
 		s.lost = nil
 		s.commitBatch(lost)
