@@ -366,7 +366,7 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	}
 	kind, ttl := byte(kState), time.Duration(0)
 	if !r.live() {
-		kind, ttl = kDone, b.s.o.Retention
+		kind, ttl = kDone, b.s.keepDone()
 		if d.entry != nil || doubtful {
 			w.delete(b.idKey(kState, r.ID))
 		}
@@ -418,7 +418,7 @@ func (b *batch) cursor() (msg.ID, bool) {
 // keepFor is how long what was written about a message stays: until its end is
 // sure, and the retention after that.
 func (s *Spool) keepFor(r *Record, now time.Time) time.Duration {
-	return max(r.ExpiresAt.Sub(now), 0) + s.o.ReceiptGrace + s.o.Retention
+	return max(r.ExpiresAt.Sub(now), 0) + s.o.ReceiptGrace + s.keepDone()
 }
 
 // commitBatch applies items in their order, writes them, and only then makes

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +27,7 @@ func (s *Spool) load() error {
 			return fmt.Errorf("read outcomes: %w", err)
 		}
 		s.loadCursor(txn)
+		s.loadCleaned(txn)
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kState}})
 		defer it.Close()
 		for it.Seek(idKey(kState, s.cursor)); it.Valid(); it.Next() {
@@ -131,9 +131,20 @@ func (s *Spool) view(read func(*badger.Txn) error) error {
 // loadFinished reads the record of a message that left the live set.
 func (s *Spool) loadFinished(id msg.ID) (r Record, t trail, err error) {
 	err = s.view(func(txn *badger.Txn) error {
-		r, t, err = finished(txn, id)
+		r, t, err = s.kept(txn, id)
 		return err
 	})
+	return r, t, err
+}
+
+// kept is a finished record within its retention: what the janitor has still to
+// delete is not there.
+func (s *Spool) kept(txn *badger.Txn, id msg.ID) (Record, trail, error) {
+	now := s.o.Now()
+	r, t, over, err := s.past(txn, id, now)
+	if err == nil && !over.After(now) {
+		return Record{}, trail{}, ErrNotFound
+	}
 	return r, t, err
 }
 
@@ -303,8 +314,7 @@ func (s *Spool) Newest() (at time.Time, ok bool) {
 // PutSince walks the messages that were put since t, live and finished, as they
 // were put, oldest first; those that cannot be read are left out.
 func (s *Spool) PutSince(t time.Time, yield func(*Message)) error {
-	var from msg.ID
-	binary.BigEndian.PutUint64(from[:8], uint64(max(t.UnixMilli(), 0))<<16)
+	from := idBefore(t)
 	return s.view(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 64, Prefix: []byte{kBody}})
 		defer it.Close()

@@ -107,6 +107,11 @@ type Spool struct {
 	diskMu     sync.RWMutex
 	diskClosed bool
 
+	// The janitor's.
+	cleaning sync.WaitGroup
+	cleaned  msg.ID // the last message that it has looked at
+	lateFrom int64  // what is to be looked at again begins here: seconds since 1970
+
 	commitBegan   atomic.Pointer[time.Time] // of the commit under way; nil: none is
 	stalled       atomic.Bool               // it takes too long: puts are refused
 	outcomeSeq    atomic.Uint64             // the last number that was given; the committer's to write
@@ -182,6 +187,7 @@ func (s *Spool) Start() {
 		s.run()
 	}()
 	go s.watch()
+	s.cleaning.Go(s.clean)
 	s.replies.start()
 }
 
@@ -430,6 +436,7 @@ func (s *Spool) Close() error {
 	} else {
 		s.run() // only empties the queue: the spool is closing
 	}
+	s.cleaning.Wait()
 	s.ending = s.shut()
 	return s.ending
 }

@@ -57,7 +57,7 @@ func (s *Spool) Trace(id msg.ID) ([]Step, error) {
 	latest, live := s.index.trailOf(id)
 	err := s.view(func(txn *badger.Txn) error {
 		if !live {
-			_, t, err := finished(txn, id)
+			_, t, err := s.kept(txn, id)
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
