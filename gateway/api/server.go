@@ -87,6 +87,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var route *hotOp
 	defer func() { f.finish(recover(), rec, r, route, began) }()
 
+	if cors(f.origins, rec, r) {
+		return
+	}
 	if op, id := hot(r); op != nil && f.hot != nil {
 		route = op
 		f.hot.serveHot(rec, r, op, id)
