@@ -190,6 +190,19 @@ func (r *rig) try(method, path, bearer string, body io.Reader) (answer, error) {
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
+	return r.trySend(req)
+}
+
+func (r *rig) send(req *http.Request) answer {
+	r.t.Helper()
+	a, err := r.trySend(req)
+	if err != nil {
+		r.t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
+	}
+	return a
+}
+
+func (r *rig) trySend(req *http.Request) (answer, error) {
 	res, err := r.http.Do(req)
 	if err != nil {
 		return answer{}, err
