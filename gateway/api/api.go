@@ -34,7 +34,7 @@ type Devices interface {
 	ByBearer(bearer string) (msg.Number, registry.Device, error)
 }
 
-// Options are what New needs; all of it is required.
+// Options are what New needs; all but Owners is required.
 type Options struct {
 	Spool   Spool
 	Devices Devices
@@ -42,6 +42,8 @@ type Options struct {
 	// Text is the text of a message, which may have come in several parts. Its
 	// error must not hold any of that text, for it is logged.
 	Text func(parts []*spool.Message) (string, error)
+
+	Owners // nil fields: what they are for is not offered
 
 	// Log gets ids, reasons and states, never texts or bearers.
 	Log *slog.Logger
@@ -55,6 +57,7 @@ const decideWithin = 5 * time.Second
 // of requests use it at once.
 type handlers struct {
 	Options
+	replays replays
 }
 
 // New is the handler of the whole API. It is safe for concurrent use and
@@ -71,9 +74,11 @@ func New(o Options) http.Handler {
 		bearerScheme: {Type: "http", Scheme: "bearer", Description: "The device's opaque bearer, handed out once at its registration."},
 	}
 	a := humago.New(mux, cfg)
-	h := &handlers{o}
+	h := &handlers{Options: o}
 	a.UseMiddleware(h.authenticate)
 	h.register(a)
+	h.registerVerifications(a)
+	h.registerDevices(a)
 
 	document, err := json.Marshal(a.OpenAPI())
 	if err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,19 +10,14 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
-	"shunt/gateway/msg"
 	"shunt/store/registry"
 )
 
-// Limits of a request. No operation of this version takes a body; what comes
-// all the same is read up to maxBody and ignored.
+// Limits of a request.
 const (
-	maxBody   = 4 << 10  // octets
+	maxBody   = 8 << 10  // octets, more than a token has
 	maxHeader = 16 << 10 // octets
 	maxBearer = registry.MaxBearer
 
@@ -82,7 +78,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(rec, r, handler)
 		return
 	}
-	if err := discardBody(rec, r); err != nil {
+	if err := bufferBody(rec, r); err != nil {
 		if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
 			newProblem(http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is longer than %d octets", maxBody)).write(rec)
 			return
@@ -123,55 +119,18 @@ func (f *front) refuse(w http.ResponseWriter, r *http.Request, refusal http.Hand
 	newProblem(http.StatusNotFound, codeNotFound, "no such path: /openapi.json lists them").write(w)
 }
 
-// discardBody reads what no operation needs, so that a body beyond maxBody is
-// refused before anything is decided.
-func discardBody(w http.ResponseWriter, r *http.Request) error {
+// bufferBody reads the body, so that one beyond maxBody is refused before
+// anything is decided.
+func bufferBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > maxBody {
 		return &http.MaxBytesError{Limit: maxBody}
 	}
-	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	r.Body = io.NopCloser(bytes.NewReader(b))
 	return err
 }
 
 const bearerScheme = "bearer"
-
-// authenticate finds the caller before anything else of the request is looked
-// at.
-func (h *handlers) authenticate(ctx huma.Context, next func(huma.Context)) {
-	number, device, err := h.device(ctx.Header("Authorization"))
-	if err != nil {
-		for k, v := range err.GetHeaders() {
-			ctx.SetHeader(k, v[0])
-		}
-		ctx.SetHeader("Content-Type", err.ContentType(""))
-		ctx.SetStatus(err.Status)
-		_ = huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), err) // a client that left is not our fault
-		return
-	}
-	next(huma.WithValue(ctx, callerKey{}, caller{number, device}))
-}
-
-// device reads an Authorization header (RFC 6750 §2.1). The problem is the
-// same whether there is no bearer, one of no use or one that nobody has.
-func (h *handlers) device(header string) (number msg.Number, device registry.Device, refused *problem) {
-	scheme, bearer, _ := strings.Cut(header, " ")
-	bearer = strings.TrimSpace(bearer)
-	refused = newProblem(http.StatusUnauthorized, codeUnauthorized, "send the device's bearer as Authorization: Bearer …")
-	if !strings.EqualFold(scheme, bearerScheme) || bearer == "" || len(bearer) > maxBearer {
-		return 0, device, refused
-	}
-	n, device, err := h.Devices.ByBearer(bearer)
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return 0, registry.Device{}, refused
-	case err != nil:
-		h.Log.Error("registry did not answer an app", "error", err)
-		refused = newProblem(http.StatusServiceUnavailable, codeUnavailable, "the gateway cannot decide at the moment: repeat the same call")
-		refused.retryAfter = 1
-		return 0, registry.Device{}, refused
-	}
-	return n, device, nil
-}
 
 // recorder remembers what was answered.
 type recorder struct {

@@ -17,7 +17,7 @@ var levels = [][]string{
 	0: {"gateway/msg", "smpp/pdu"},
 	1: {"smpp/coding", "push", "store"},
 	2: {"gateway/route", "gateway/letter", "gateway/listen", "gateway/config", "smpp", "push/apns", "push/fcm", "store/registry", "store/spool"},
-	3: {"gateway/api", "gateway/noc", "gateway/dispatch", "gateway/upstream", "gateway/receipt"},
+	3: {"gateway/api", "gateway/noc", "gateway/dispatch", "gateway/upstream", "gateway/receipt", "gateway/prove", "gateway/presence"},
 	4: {"gateway"},
 	5: {"test"},
 	6: {"cmd"},
