@@ -26,7 +26,8 @@ func policyOf(cfg *config.Config) *route.Policy {
 	p := &route.Policy{
 		DivertFrom: cfg.Policy.DivertFrom, NeverDivertFrom: cfg.Policy.NeverDivertFrom,
 		NeverServiceType: cfg.Policy.NeverDivertServiceType, AllowOTP: cfg.Policy.AllowOTP,
-		Share: cfg.Policy.Share, DefaultValidity: defaultValidity, AcceptedWithin: cfg.Policy.AcceptedWithin,
+		OTPAfterProof: cfg.Policy.OTPAfterProof,
+		Share:         cfg.Policy.Share, DefaultValidity: defaultValidity, AcceptedWithin: cfg.Policy.AcceptedWithin,
 	}
 	for i := range cfg.Plans {
 		pl := &cfg.Plans[i]
@@ -34,7 +35,7 @@ func policyOf(cfg *config.Config) *route.Policy {
 			Name: pl.Name, To: pl.Match.To, From: pl.Match.From, Account: pl.Match.Account,
 			ServiceType: pl.Match.ServiceType, Priority: pl.Match.Priority, Content: pl.Match.Content,
 			Hours: pl.Match.Hours, Zone: pl.Match.Zone, AppFirst: pl.AppFirst(),
-			ClaimWithin: pl.ClaimWithin, Lease: pl.Lease, Prefer: pl.Prefer,
+			ClaimWithin: pl.ClaimWithin, Lease: pl.Lease, Prefer: pl.Prefer, NoReceipts: pl.NoReceipts,
 		})
 	}
 	return p

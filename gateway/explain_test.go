@@ -42,7 +42,7 @@ func check(t testing.TB, e *noc.Explanation, name string) noc.Check {
 // order are all checks of an explanation.
 var order = strings.Fields(`destination index registration switch active account segment header source-length message-mode message-type
 	reply-path protocol-id predefined-message replace-if-present schedule tlvs divert-from never-divert-from service-type share
-	alphabet text one-time-code plan validity carrier-accepted shadow disk spool own-bind app-lane`)
+	alphabet text one-time-code proof plan receipts validity carrier-accepted shadow disk spool own-bind app-lane`)
 
 // TestExplainAgrees: what is explained is what happens, reason by reason, and
 // explaining counts and stores nothing.

@@ -71,6 +71,7 @@ type Gateway struct {
 	reloads  sync.Mutex
 	lines    *lines
 
+	owners   owners
 	mode     *modeFile
 	diskLow  atomic.Bool // below the watermark: nothing is diverted
 	ended    endedBinds
@@ -120,6 +121,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	}
 	g.lines = newLines(log)
 	g.lines.setMode(cfg.Log.Messages)
+	if err = g.makeOwners(); err != nil {
+		return nil, err
+	}
 	if err = g.makeOwn(); err != nil {
 		return nil, err
 	}
@@ -196,7 +200,7 @@ func (g *Gateway) makeOwn() error {
 		SMSC: s.Name, Addr: s.Addr, Split: s.Bind == config.TransmitterReceiver,
 		Bind:     pdu.Bind{SystemID: s.SystemID, Password: string(s.Password.Bytes()), InterfaceVersion: pdu.Version34},
 		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: engine,
-		ProxyHeader: s.ProxyHeader,
+		ProxyHeader: s.ProxyHeader, OnMO: g.owners.onMO,
 		OnReceipt: func(r upstream.Receipt, answer func(pdu.Status)) {
 			g.dispatcher.OnReceipt(dispatch.CarrierReceipt{
 				SMSC: r.SMSC, ID: r.ID, State: r.State, Err: r.Err, Done: r.Done,
@@ -340,6 +344,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.dispatcher.Run(legs) })
 	legsDone.Go(func() { g.receipts.Run(legs) })
 	legsDone.Go(func() { g.records.Run(legs) })
+	legsDone.Go(func() { g.owners.run(legs, g) })
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}

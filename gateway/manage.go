@@ -294,7 +294,10 @@ func (g *Gateway) replaced(old *spool.Message, req *pdu.Replace) (*spool.Message
 	m.PDU = pdu.AppendSM(nil, pdu.SubmitSM, 0, &sm)
 	segment, reason := route.ReadSegment(&sm)
 	if reason == msg.NoReason {
-		reason = g.policy().Text(segment.Text(coding.Alphabet(m.Alphabet)))
+		text, err := segment.Text(coding.Alphabet(m.Alphabet))
+		if reason = g.policy().Text(text, err); reason == msg.NoReason && !g.policy().ProvenLongAgo(text, m.To, time.Now()) {
+			reason = msg.ReasonFreshProof
+		}
 	}
 	return &m, reason, nil
 }

@@ -12,6 +12,7 @@ func (g *Gateway) apiOptions() api.Options {
 	o := api.Options{
 		Spool: g.spool, Devices: g.registry, Text: textOf, Log: g.log,
 		Replies:    &api.Replies{Spool: g.spool, Compose: g.composeReply, Validity: g.cfg.API.ReplyValidity},
+		Owners:     g.apiOwners(),
 		Registered: g.registered, Origins: g.cfg.API.CORSOrigins, Rate: g.apiRate,
 	}
 	if g.cfg.API.Streams > 0 {

@@ -44,6 +44,8 @@ type Options struct {
 	// error must not hold any of that text, for it is logged.
 	Text func(parts []*spool.Message) (string, error)
 
+	Owners // nil fields: what they are for is not offered
+
 	// Log gets ids, reasons and states, never texts or bearers.
 	Log *slog.Logger
 
@@ -61,8 +63,9 @@ const decideWithin = 5 * time.Second
 // handlers answers the operations. It is used by any number of requests at once.
 type handlers struct {
 	Options
-	limits *limiter
-	once   *onceTable
+	limits  *limiter
+	once    *onceTable
+	replays replays
 }
 
 // New is the handler of the whole API. It is safe for concurrent use and
@@ -79,11 +82,13 @@ func New(o Options) http.Handler {
 		bearerScheme: {Type: "http", Scheme: "bearer", Description: "The device's opaque bearer, handed out once at its registration."},
 	}
 	a := humago.New(mux, cfg)
-	h := &handlers{o, newLimiter(o.Rate), newOnceTable()}
+	h := &handlers{Options: o, limits: newLimiter(o.Rate), once: newOnceTable()}
 	a.UseMiddleware(h.authenticate)
 	h.register(a)
 	h.registerReplies(a)
 	h.registerStream(a)
+	h.registerVerifications(a)
+	h.registerDevices(a)
 	describe(a.OpenAPI())
 
 	document, err := json.Marshal(a.OpenAPI())

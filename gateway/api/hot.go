@@ -54,6 +54,9 @@ func hot(r *http.Request) (op *hotOp, id string) {
 	if accept := r.Header.Get("Accept"); accept != "" && accept != "*/*" {
 		return nil, ""
 	}
+	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, bearerScheme) {
+		return nil, "" // nobody, or a device with a key: the proof is of the whole request
+	}
 	rest, ok := strings.CutPrefix(r.URL.Path, pathMessages)
 	if !ok {
 		return nil, ""
@@ -72,16 +75,12 @@ func hot(r *http.Request) (op *hotOp, id string) {
 
 // serveHot answers a request that hot took.
 func (h *handlers) serveHot(w http.ResponseWriter, r *http.Request, op *hotOp, id string) {
-	number, device, refused := h.device(r.Header.Get("Authorization"))
+	c, refused := h.admitted(&request{}, r.Header.Get("Authorization"), w.Header())
 	if refused != nil {
 		refused.write(w)
 		return
 	}
-	if refused := h.limits.admit(w.Header(), number, device.App, device.ID); refused != nil {
-		refused.write(w)
-		return
-	}
-	body, err := op.do(h, context.WithValue(r.Context(), callerKey{}, caller{number, device}), &idInput{id})
+	body, err := op.do(h, context.WithValue(r.Context(), callerKey{}, c), &idInput{id})
 	if err != nil {
 		problemOf(err).write(w)
 		return

@@ -62,7 +62,9 @@ func TestHotAnswersAsTheGeneralWay(t *testing.T) {
 			t.Errorf("%s %s (-general +hot):\n%s", c.method, c.path, diff)
 		}
 	}
-	if op, _ := hot(httptest.NewRequest("POST", path(id, "/claim"), nil)); op == nil {
+	claim := httptest.NewRequest("POST", path(id, "/claim"), nil)
+	claim.Header.Set("Authorization", "Bearer "+bearerA)
+	if op, _ := hot(claim); op == nil {
 		t.Error("a claim does not take the short way")
 	}
 }

@@ -205,8 +205,8 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("openapi.json: %s %s: 401 is %s, want a Problem", method, p, refused)
 		}
 	}
-	if len(paths) != 5 {
-		t.Errorf("openapi.json: %d paths, want 5", len(paths))
+	if len(paths) != 9 {
+		t.Errorf("openapi.json: %d paths, want 9", len(paths))
 	}
 	schema, _ := json.Marshal(a.fields["components"].(map[string]any)["schemas"])
 	words := []string{`"superseded"`, `"claim_by"`, `"received_at"`}

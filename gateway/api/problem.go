@@ -23,6 +23,16 @@ const (
 	codeTooMany      = "too-many-requests"
 	codeInternal     = "internal"
 	codeUnavailable  = "unavailable"
+	codeEvicted      = "evicted"
+	codeProof        = "invalid-proof"
+	codeDPoP         = "invalid-dpop-proof"
+	codeNotOffered   = "not-offered"
+	codeWrongCode    = "wrong-code"
+	codePending      = "pending"
+	codeExpired      = "expired"
+	codeInUse        = "device-in-use"
+	codeDevices      = "too-many-devices"
+	codeLimit        = "limit-" // and which
 )
 
 // problem is an RFC 9457 problem. It never repeats a value that the request
@@ -31,7 +41,7 @@ type problem struct {
 	Type   string  `json:"type" format:"uri" doc:"urn:shunt:problem: and the code" example:"urn:shunt:problem:superseded"`
 	Title  string  `json:"title" doc:"The status in words"`
 	Status int     `json:"status" doc:"The HTTP status"`
-	Code   string  `json:"code" doc:"What happened, as a stable code" enum:"invalid-request,unauthorized,not-found,method-not-allowed,superseded,not-claimed,too-large,unsupported-media-type,key-reused,in-flight,too-many-requests,internal,unavailable"`
+	Code   string  `json:"code" doc:"What happened, as a stable code" enum:"invalid-request,unauthorized,not-found,method-not-allowed,superseded,not-claimed,too-large,unsupported-media-type,key-reused,in-flight,too-many-requests,internal,unavailable,evicted,invalid-proof,invalid-dpop-proof,not-offered,wrong-code,pending,expired,device-in-use,too-many-devices,limit-resend,limit-number,limit-address,limit-subnet,limit-prefix,limit-app"`
 	Detail string  `json:"detail" doc:"What happened, and what to do"`
 	Errors []fault `json:"errors,omitempty" doc:"Which parts of the request are wrong"`
 
@@ -61,7 +71,7 @@ func (p *problem) GetHeaders() http.Header {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `Bearer realm="shunt"`) // RFC 6750 §3
+		h.Set("WWW-Authenticate", `Bearer realm="shunt", DPoP algs="ES256"`) // RFC 6750 §3, RFC 9449 §7.1
 	}
 	if p.allow != "" {
 		h.Set("Allow", p.allow)

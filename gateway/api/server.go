@@ -10,13 +10,8 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"shunt/gateway/msg"
 	"shunt/store/registry"
 )
 
@@ -166,43 +161,6 @@ func bufferBody(w http.ResponseWriter, r *http.Request) error {
 }
 
 const bearerScheme = "bearer"
-
-// authenticate finds the caller before anything else of the request is looked
-// at.
-func (h *handlers) authenticate(ctx huma.Context, next func(huma.Context)) {
-	number, device, refused := h.device(ctx.Header("Authorization"))
-	if refused == nil {
-		_, w := humago.Unwrap(ctx)
-		refused = h.limits.admit(w.Header(), number, device.App, device.ID)
-	}
-	if refused != nil {
-		refuse(ctx, refused)
-		return
-	}
-	next(huma.WithValue(ctx, callerKey{}, caller{number, device}))
-}
-
-// device reads an Authorization header (RFC 6750 §2.1). The problem is the
-// same whether there is no bearer, one of no use or one that nobody has.
-func (h *handlers) device(header string) (number msg.Number, device registry.Device, refused *problem) {
-	scheme, bearer, _ := strings.Cut(header, " ")
-	bearer = strings.TrimSpace(bearer)
-	refused = newProblem(http.StatusUnauthorized, codeUnauthorized, "send the device's bearer as Authorization: Bearer …")
-	if !strings.EqualFold(scheme, bearerScheme) || bearer == "" || len(bearer) > maxBearer {
-		return 0, device, refused
-	}
-	n, device, err := h.Devices.ByBearer(bearer)
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return 0, registry.Device{}, refused
-	case err != nil:
-		h.Log.Error("registry did not answer an app", "error", err)
-		refused = newProblem(http.StatusServiceUnavailable, codeUnavailable, "the gateway cannot decide at the moment: repeat the same call")
-		refused.retryAfter = 1
-		return 0, registry.Device{}, refused
-	}
-	return n, device, nil
-}
 
 // recorder remembers what was answered.
 type recorder struct {

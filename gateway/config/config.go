@@ -40,6 +40,9 @@ type Config struct {
 	Log       Log
 	SMPP      SMPP
 	Limits    Limits
+
+	Verification Verification
+	Registry     Registry
 }
 
 // Node is this machine.
@@ -157,7 +160,10 @@ type App struct {
 	FCM  *FCM  // nil: not on this platform
 	Body Body
 
-	APIRate Rate // requests of a device; 0: API.Rate
+	APIRate       Rate          // requests of a device; 0: API.Rate
+	ActiveFor     time.Duration // without evidence so long a device is stale
+	InactiveAfter time.Duration // and inactive; more than ActiveFor
+	MissedClaims  int           // so many in a row without evidence make a device inactive; 0: they do not count
 }
 
 // Body is what a push carries of a message.
@@ -197,6 +203,7 @@ type Plan struct {
 	ClaimWithin time.Duration // from the first push to the fallback
 	Lease       time.Duration // from the claim to the delivered mark
 	Prefer      msg.Prefer
+	NoReceipts  bool // an app that sends no receipts may have messages that ask for one
 }
 
 // Channel is a way to the subscriber.
@@ -248,11 +255,12 @@ func (m *Match) all() bool {
 
 // Policy bounds what may be diverted at all.
 type Policy struct {
-	DivertFrom             []string // sender patterns; empty: nothing is diverted
-	NeverDivertFrom        []string // sender patterns; stronger than DivertFrom
-	NeverDivertServiceType []string // exact values
-	AllowOTP               bool     // one-time codes too
-	Share                  int      // per cent of the eligible numbers, 0 to 100
+	DivertFrom             []string      // sender patterns; empty: nothing is diverted
+	NeverDivertFrom        []string      // sender patterns; stronger than DivertFrom
+	NeverDivertServiceType []string      // exact values
+	AllowOTP               bool          // one-time codes too
+	OTPAfterProof          time.Duration // but only so long after the number was proven; 0: at once
+	Share                  int           // per cent of the eligible numbers, 0 to 100
 
 	// AcceptedWithin: only what the SMSC accepted a message of from the same
 	// account and sender this long ago at most; 0: it is not asked.

@@ -186,7 +186,7 @@ func TestFull(t *testing.T) {
 		},
 		Apps: []App{
 			{
-				ID: "chat", Body: BodyText,
+				ID: "chat", Body: BodyText, ActiveFor: day, InactiveAfter: 7 * day,
 				APNs: &APNs{
 					TeamID: "ABCDE12345", KeyID: "FGHIJ67890", Key: secret("chat.p8"), Topic: "com.example.chat",
 					Endpoint: "https://127.0.0.1:2197", CA: secret("ca.pem"),
@@ -195,7 +195,7 @@ func TestFull(t *testing.T) {
 					ServiceAccount: secret("chat.json"), Endpoint: "https://127.0.0.1:2198/v1", CA: secret("ca.pem"),
 				},
 			},
-			{ID: "ios-only", APNs: &APNs{
+			{ID: "ios-only", ActiveFor: day, InactiveAfter: 7 * day, APNs: &APNs{
 				TeamID: "ABCDE12345", KeyID: "FGHIJ67890", Key: secret("chat.p8"), Topic: "com.example.other",
 			}},
 		},
@@ -224,7 +224,7 @@ func TestFull(t *testing.T) {
 		},
 		Policy: Policy{
 			DivertFrom: []string{"*", "BANK"}, NeverDivertFrom: []string{"BANK*", "112"},
-			NeverDivertServiceType: []string{}, AllowOTP: true, Share: 10, AcceptedWithin: 24 * time.Hour,
+			NeverDivertServiceType: []string{}, AllowOTP: true, OTPAfterProof: 3 * day, Share: 10, AcceptedWithin: 24 * time.Hour,
 		},
 		Retention: Retention{Messages: 30 * day},
 		CDR:       CDR{Forwarded: true, MaxSize: 1 << 30, MaxAge: time.Hour, Retention: 90 * day},
@@ -238,7 +238,8 @@ func TestFull(t *testing.T) {
 			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,
 			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536, WriteBuffer: 1 << 20,
 		},
-		Limits: defaultLimits,
+		Limits:       defaultLimits,
+		Verification: defaultVerification, Registry: Registry{RecycledEvery: time.Minute},
 	}
 	got := load(t, "testdata/full.toml")
 	if d := cmp.Diff(want, got, secretPaths); d != "" {
@@ -271,10 +272,10 @@ func TestDefaults(t *testing.T) {
 				SystemID: "shunt", Password: Secret{path: filepath.Join(creds, "own.password")},
 			},
 		},
-		Apps:  []App{{ID: "chat", FCM: &FCM{ServiceAccount: Secret{path: filepath.Join(creds, "chat.json")}}}},
+		Apps:  []App{{ID: "chat", ActiveFor: day, InactiveAfter: 7 * day, FCM: &FCM{ServiceAccount: Secret{path: filepath.Join(creds, "chat.json")}}}},
 		Plans: []Plan{BuiltInPlan()},
 		Policy: Policy{
-			DivertFrom: []string{"*"}, NeverDivertServiceType: []string{"WAP", "VMA", "VMN", "USSD"}, Share: 100,
+			DivertFrom: []string{"*"}, NeverDivertServiceType: []string{"WAP", "VMA", "VMN", "USSD"}, Share: 100, OTPAfterProof: 3 * day,
 		},
 		Retention: Retention{Messages: 72 * time.Hour},
 		CDR:       CDR{MaxSize: 64 << 20, MaxAge: day, Retention: 30 * day},
@@ -285,7 +286,8 @@ func TestDefaults(t *testing.T) {
 			SessionInit: 10 * time.Second, EnquireLink: 30 * time.Second, Response: 60 * time.Second,
 			MaxPDU: 70 << 10, WriteStall: 30 * time.Second, Window: 4096, WriteBuffer: 1 << 20,
 		},
-		Limits: defaultLimits,
+		Limits:       defaultLimits,
+		Verification: defaultVerification, Registry: Registry{RecycledEvery: time.Minute},
 	}
 	if d := cmp.Diff(want, load(t, "testdata/minimal.toml"), secretPaths); d != "" {
 		t.Errorf("Load(minimal.toml) (-want +got):\n%s", d)
@@ -393,4 +395,10 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("parse(%q): no faults, but not whole: %+v", data, c)
 		}
 	})
+}
+
+var defaultVerification = Verification{
+	StopWords: []string{"STOP"}, Text: "Your code for {app} is {code}. Give it to nobody.",
+	BearerGrace: 10 * time.Minute, PerNumber: 5, PerAddress: 20, PerSubnet: 100, PerApp: 10_000, PerPrefix: 1000, PrefixDigits: 6,
+	AlarmSequence: 10, AlarmSent: 50, AlarmConversion: 10,
 }

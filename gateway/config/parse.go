@@ -42,6 +42,8 @@ func parse(file string, data []byte) (*Config, []Fault) {
 	l.rest(s, c)
 	l.smpp(s, c)
 	l.limits(s, c)
+	l.verification(s, c)
+	l.registry(s, c)
 	s.refuse("route")
 	s.close()
 	l.idle(s, c, smscs)
@@ -244,8 +246,7 @@ func (l *loader) apps(file *section, c *Config) []*section {
 		seen.check(s, "id", a.ID)
 		a.Body = get(s, "body", Doorbell, oneOf[Body](bodyNames...))
 		a.APIRate = get(s, "api_rate", 0, rate(1, maxAPIRate))
-		ignore(s, "active_for", duration(time.Second, forever))
-		ignore(s, "inactive_after", duration(time.Second, forever))
+		a.presence(s)
 		if p, ok := s.sub("apns"); ok {
 			a.APNs = &APNs{
 				TeamID:   must(p, "team_id", "the team's id", str(appleID)),
@@ -320,6 +321,7 @@ func (l *loader) plans(file *section, c *Config) {
 		p.ClaimWithin = get(s, "claim_within", p.ClaimWithin, duration(time.Second, day))
 		p.Lease = get(s, "lease", p.Lease, duration(time.Second, time.Hour))
 		p.Prefer = get(s, "prefer", p.Prefer, oneOf[msg.Prefer](msg.PossibleLoss.String(), msg.PossibleDuplicate.String()))
+		p.NoReceipts = !get(s, "require_receipts", true, boolean)
 		ignore(s, "queue", oneOf[uint8]("interactive", "transactional", "bulk"))
 		m, _ := s.sub("match")
 		p.Match = Match{
@@ -436,10 +438,10 @@ func (l *loader) policy(file *section, c *Config) {
 		NeverDivertFrom:        list(s, "never_divert_from", nil, senderPattern),
 		NeverDivertServiceType: list(s, "never_divert_service_type", []string{"WAP", "VMA", "VMN", "USSD"}, serviceType),
 		AllowOTP:               get(s, "allow_otp", false, boolean),
+		OTPAfterProof:          get(s, "otp_after_proof", 72*time.Hour, duration(0, forever)),
 		Share:                  get(s, "share", 100, integer(0, 100)),
 		AcceptedWithin:         get(s, "carrier_accepted_within", 0, acceptedWithin),
 	}
-	ignore(s, "otp_after_proof", duration(0, forever))
 }
 
 // acceptedWithin takes 0 or at least a minute: that often it is noted.

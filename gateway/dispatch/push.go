@@ -202,7 +202,7 @@ func (d *Dispatcher) devices(a *app, r *spool.Record) ([]registry.Device, error)
 	}
 	var use []registry.Device
 	for _, dev := range reg.Devices {
-		if dev.App == r.App && dev.Active && a.lane(&dev) != nil {
+		if dev.App == r.App && dev.Usable() && a.lane(&dev) != nil {
 			use = append(use, dev)
 		}
 	}

@@ -119,6 +119,8 @@ type Account struct {
 //
 //	bit  0     a registration exists
 //	bit  1     it is active (false: inactive, never diverted to)
+//	bit  2     it is stale: it has half the time to claim
+//	bit  3     its app sends no receipts
 //	bits 8-23  the app, as its index in the registry's table of apps
 //	bits 32-63 the generation, raised by every change of the registration
 //
@@ -133,6 +135,28 @@ func MakeEntry(active bool, app uint16, generation uint32) Entry {
 	}
 	return e
 }
+
+const (
+	entryStale      Entry = 1 << 2
+	entryNoReceipts Entry = 1 << 3
+)
+
+// With is e, marked as stale and as of an app that sends no receipts.
+func (e Entry) With(stale, noReceipts bool) Entry {
+	if stale {
+		e |= entryStale
+	}
+	if noReceipts {
+		e |= entryNoReceipts
+	}
+	return e
+}
+
+// Stale tells whether nothing was heard of the registration lately.
+func (e Entry) Stale() bool { return e&entryStale != 0 }
+
+// NoReceipts tells whether the app does not say what it has received.
+func (e Entry) NoReceipts() bool { return e&entryNoReceipts != 0 }
 
 // Registered tells whether a registration exists.
 func (e Entry) Registered() bool { return e&1 != 0 }

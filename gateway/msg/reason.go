@@ -65,6 +65,8 @@ const (
 	// More reasons why a submit_sm goes where it goes.
 	ReasonNotAccepted // the SMSC has not accepted this account's sender lately
 	ReasonLaneFull    // more waits for the app's provider than it takes in time
+	ReasonNoReceipts  // a receipt is asked for and the app sends none
+	ReasonFreshProof  // a one-time code, and the number was proven only lately
 	numReasons
 )
 
@@ -76,7 +78,7 @@ var reasonNames = [numReasons]string{
 	"app-down", "spool-full", "spool-failed", "fallback-unbound",
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
-	"not-accepted-lately", "lane-full",
+	"not-accepted-lately", "lane-full", "no-receipts", "fresh-proof",
 }
 
 func (r Reason) String() string {

@@ -78,13 +78,13 @@ func (f *facts) missing(c Check, v *Verdict) string {
 		if !f.read {
 			return "the message cannot be read"
 		}
-	case CheckText, CheckOneTimeCode:
+	case CheckText, CheckOneTimeCode, CheckProof:
 		switch {
 		case !f.read || v.Alphabet == coding.Unsupported:
 			return "the text cannot be read"
 		case f.segment.Form != coding.Whole:
 			return "a part: the whole text is judged when all parts are there"
-		case c == CheckOneTimeCode && unreadable(f.text, f.textErr):
+		case c != CheckText && unreadable(f.text, f.textErr):
 			return "the text cannot be read"
 		}
 	}
@@ -102,7 +102,10 @@ func (f *facts) value(c Check, v *Verdict, show func(string) string) string {
 	case CheckSwitch, CheckShadow:
 		return "the switch is " + f.mode.String()
 	case CheckActive:
-		if f.e.Active() {
+		switch {
+		case f.e.Active() && f.e.Stale():
+			return "stale: half the time to claim"
+		case f.e.Active():
 			return "active"
 		}
 		return "inactive"
@@ -115,6 +118,10 @@ func (f *facts) value(c Check, v *Verdict, show func(string) string) string {
 		return f.policyValue(c, show)
 	case CheckAlphabet, CheckText, CheckOneTimeCode:
 		return f.wordsValue(c, v)
+	case CheckProof:
+		return f.proofValue()
+	case CheckReceipts:
+		return f.receiptsValue(v.Plan)
 	case CheckPlan:
 		return f.planValue(v.Plan)
 	case CheckValidity:
@@ -288,4 +295,38 @@ func (f *facts) acceptedValue() string {
 		return fmt.Sprintf("never, as far as is known; want within %s", p.AcceptedWithin)
 	}
 	return fmt.Sprintf("%s ago; want within %s", f.now.Sub(last).Round(time.Second), p.AcceptedWithin)
+}
+
+func (f *facts) proofValue() string {
+	p := f.p
+	switch {
+	case p.OTPAfterProof == 0 || p.Proven == nil:
+		return "otp_after_proof is not set"
+	case !OneTimeCode(f.text):
+		return "no one-time code"
+	case f.n == 0:
+		return "no number"
+	}
+	at, ok := p.Proven(f.n)
+	switch {
+	case !ok:
+		return "not known when the number was proven"
+	case at.IsZero():
+		return "put by the operator"
+	}
+	return fmt.Sprintf("proven %s ago; want %s", f.now.Sub(at).Round(time.Second), p.OTPAfterProof)
+}
+
+func (f *facts) receiptsValue(pl *Plan) string {
+	asked, sends := "none asked for", "the app sends them"
+	if f.m.RegisteredDelivery&receiptsAsked != 0 {
+		asked = "asked for"
+	}
+	if f.e.NoReceipts() {
+		sends = "the app sends none"
+	}
+	if pl.NoReceipts {
+		sends += ", require_receipts = false"
+	}
+	return asked + ", " + sends
 }

@@ -25,6 +25,7 @@ type Plan struct {
 	ClaimWithin time.Duration
 	Lease       time.Duration // claimed → delivered
 	Prefer      msg.Prefer
+	NoReceipts  bool // an app that sends none may have messages that ask for one
 }
 
 // PlanOf finds the first plan that matches; the last one always does. Unknown

@@ -43,9 +43,14 @@ type Policy struct {
 	NeverDivertFrom  []string // patterns of senders that never are
 	NeverServiceType []string
 	AllowOTP         bool
-	Share            int // per cent of the eligible numbers
-	Plans            []Plan
-	DefaultValidity  time.Duration // of a message whose ESME left it to the SMSC
+	// OTPAfterProof: one-time codes only so long after the number was proven, which
+	// Proven knows: the zero Time of a number that the operator put and vouches for.
+	// It is asked for these alone, and may read the disk; ok is false if it could not.
+	OTPAfterProof   time.Duration
+	Proven          func(n msg.Number) (at time.Time, ok bool)
+	Share           int // per cent of the eligible numbers
+	Plans           []Plan
+	DefaultValidity time.Duration // of a message whose ESME left it to the SMSC
 
 	// AcceptedWithin: only what the SMSC has accepted of the same account and
 	// source address this long ago at most; 0: whatever it did. Accepted says
@@ -96,6 +101,9 @@ func (p *Policy) refusesCode(text string) bool { return !p.AllowOTP && OneTimeCo
 func (p *Policy) Letter(acc *Account, m *pdu.SM, n msg.Number, at time.Time, text string, err error) msg.Reason {
 	if r := p.Text(text, err); r != msg.NoReason {
 		return r
+	}
+	if !p.ProvenLongAgo(text, n, at) {
+		return msg.ReasonFreshProof
 	}
 	if c := p.contentFor(m, text); c != msg.ContentUnknown && !p.PlanOf(acc, m, n, c, at).AppFirst {
 		return msg.ReasonPlanCarrier

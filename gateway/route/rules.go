@@ -42,7 +42,9 @@ const (
 	CheckAlphabet
 	CheckText
 	CheckOneTimeCode
+	CheckProof
 	CheckPlan
+	CheckReceipts
 	CheckValidity
 	CheckAccepted
 	CheckShadow
@@ -55,7 +57,7 @@ var checkNames = [numChecks]string{
 	"segment", "header", "source-length", "message-mode", "message-type", "reply-path", "protocol-id",
 	"predefined-message", "replace-if-present", "schedule", "tlvs",
 	"divert-from", "never-divert-from", "service-type", "share",
-	"alphabet", "text", "one-time-code", "plan", "validity", "carrier-accepted", "shadow",
+	"alphabet", "text", "one-time-code", "proof", "plan", "receipts", "validity", "carrier-accepted", "shadow",
 }
 
 func (c Check) String() string { return checkNames[c] }
@@ -107,6 +109,10 @@ func (f *facts) check(c Check, v *Verdict) msg.Reason {
 		return f.policy(c)
 	case CheckAlphabet, CheckText, CheckOneTimeCode:
 		return f.words(c, v)
+	case CheckProof:
+		return unless(f.p.ProvenLongAgo(f.text, f.n, f.now), msg.ReasonFreshProof)
+	case CheckReceipts:
+		return when(f.receiptless(v.Plan), msg.ReasonNoReceipts)
 	case CheckPlan:
 		v.Plan = f.p.PlanOf(f.acc, f.m, f.n, f.content(), f.delivery())
 		return unless(v.Plan.AppFirst, msg.ReasonPlanCarrier)
@@ -184,9 +190,12 @@ func (f *facts) content() msg.Content {
 // app first.
 func (f *facts) schedule(v *Verdict) msg.Reason {
 	plan := v.Plan
-	if !plan.AppFirst {
-		app := *plan
+	if !plan.AppFirst || f.e.Stale() {
+		app := *plan // on the stack
 		app.AppFirst = true
+		if f.e.Stale() {
+			app.ClaimWithin /= 2
+		}
 		plan = &app
 	}
 	set := f.p.Schedule(plan, f.m, f.now)
@@ -213,4 +222,25 @@ func (p *Policy) lastAccepted(acc *Account, m *pdu.SM) time.Time {
 		return time.Time{}
 	}
 	return p.Accepted(acc.SystemID, m.Source.Addr)
+}
+
+// receiptsAsked are the bits of registered_delivery with which an SMSC delivery
+// receipt is asked for (SMPP v3.4 §5.2.17).
+const receiptsAsked = 0x03
+
+// receiptless tells whether a receipt is asked for that the app would not bring
+// about, and the plan does not say that this does not matter.
+func (f *facts) receiptless(pl *Plan) bool {
+	return f.m.RegisteredDelivery&receiptsAsked != 0 && f.e.NoReceipts() && !pl.NoReceipts
+}
+
+// ProvenLongAgo tells whether a text is no one-time code, or the number was
+// proven so long ago that it may go to the app. Who has stolen a SIM has proven
+// the number only just now.
+func (p *Policy) ProvenLongAgo(text string, n msg.Number, now time.Time) bool {
+	if p.OTPAfterProof == 0 || p.Proven == nil || !OneTimeCode(text) {
+		return true
+	}
+	at, ok := p.Proven(n)
+	return ok && (at.IsZero() || now.Sub(at) >= p.OTPAfterProof)
 }

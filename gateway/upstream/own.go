@@ -39,7 +39,12 @@ type OwnOptions struct {
 	// answer is to be called once, from any goroutine, when the receipt is
 	// durable, with the command_status for the SMSC.
 	OnReceipt func(r Receipt, answer func(pdu.Status))
-	Log       *slog.Logger
+	// OnMO takes a message that a subscriber sent, and tells whether it is one that
+	// anybody waits for. m is the callee's to read until it returns. answer is as
+	// OnReceipt's, and is not to be called where the result is false. nil: nobody
+	// ever takes one.
+	OnMO func(m *pdu.SM, answer func(pdu.Status)) bool
+	Log  *slog.Logger
 }
 
 // Own is the pool of Shunt's own binds to one SMSC, on which fallbacks go out
@@ -329,6 +334,9 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		}
 		r, ok := smpp.ParseReceipt(&m)
 		if !smpp.IsReceipt(&m) || !ok {
+			if mo := s.own.o.OnMO; mo != nil && !smpp.IsReceipt(&m) && mo(&m, func(st pdu.Status) { answer(id, st) }) {
+				return
+			}
 			s.own.Ignored.Add(1)
 			answer(id, pdu.RXPAPPN) // nobody here ever takes it
 			return

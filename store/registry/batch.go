@@ -24,6 +24,7 @@ type batch struct {
 	onBad  func(error) // told of a record that a change replaces because it is corrupt
 	states map[msg.Number]*Registration
 	owners map[[32]byte]owner // the zero owner: removed
+	raw    map[string][]byte  // verifications and proofs; nil: removed
 	fresh  map[string]uint16  // apps that this batch adds
 	steps  []step             // one for each change that wrote something
 	bytes  int                // of all writes
@@ -42,7 +43,10 @@ type step struct {
 }
 
 // write is a key and its value; a nil value deletes.
-type write struct{ key, value []byte }
+type write struct {
+	key, value []byte
+	ttl        time.Duration // 0: it stays
+}
 
 // load is the registration of n as the batch has it, or nil. The result is
 // shared: change a clone.
@@ -69,7 +73,7 @@ func (b *batch) clone(r *Registration, n msg.Number) *Registration {
 	return &Registration{Number: n, Devices: slices.Clone(r.Devices), Generation: r.Generation + 1}
 }
 
-func (s *step) put(key, value []byte) { s.writes = append(s.writes, write{key, value}) }
+func (s *step) put(key, value []byte) { s.writes = append(s.writes, write{key: key, value: value}) }
 
 // store adds a step that makes r, which may have no device left, the state of
 // its number.
@@ -106,14 +110,15 @@ func (b *batch) word(r *Registration) uint64 {
 	})
 }
 
-// wordOf packs r: its app is that of its first active device, or of its first.
+// wordOf packs r: its app is that of its best device, or of its first where none
+// is usable.
 func wordOf(r *Registration, appIndex func(string) uint16) uint64 {
 	if len(r.Devices) == 0 {
 		return 0
 	}
-	i := max(0, slices.IndexFunc(r.Devices, func(d Device) bool { return d.Active }))
-	d := &r.Devices[i]
-	return word(msg.MakeEntry(d.Active, appIndex(d.App), r.Generation), len(r.Devices))
+	d := r.best()
+	e := msg.MakeEntry(d.Usable(), appIndex(d.App), r.Generation)
+	return word(e.With(d.Presence == PresenceStale, r.lacks(d.App, FeatureReceipts)), len(r.Devices))
 }
 
 // intern makes sure that the app has an index, and writes it if it is new.
@@ -169,12 +174,17 @@ func (b *batch) claimed(hash [32]byte, me owner) (bool, error) {
 		return false, err
 	}
 	d, ok := r.Device(o.device)
-	return ok && d.BearerHash == hash, nil
+	return ok && (d.BearerHash == hash || d.PreviousHash == hash), nil
 }
 
 // put registers a device. A corrupt record of its number is replaced: the
 // owner has just proven the number anew.
 func (b *batch) put(req *request, p *Put) (PutResult, error) {
+	s := step{request: req}
+	proof, err := b.redeem(&s, p)
+	if err != nil {
+		return PutResult{}, err
+	}
 	old, err := b.load(p.Number)
 	if errors.Is(err, ErrCorrupt) {
 		b.onBad(err)
@@ -183,7 +193,6 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	if err != nil {
 		return PutResult{}, err
 	}
-	s := step{request: req}
 	r := b.clone(old, p.Number)
 	id := p.Device
 	if id == "" {
@@ -191,7 +200,12 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	}
 	d := Device{
 		ID: id, App: p.App, Platform: p.Platform, Token: p.Token, Sandbox: p.Sandbox,
-		Active: p.Active, RegisteredAt: b.now, UpdatedAt: b.now,
+		Active: p.Active, RegisteredAt: b.now, UpdatedAt: b.now, SeenAt: b.now,
+		Features: AllFeatures &^ p.Lacks, Permission: p.Permission, Preference: p.Preference,
+	}
+	evicted, err := b.admit(&s, r, p, &d, proof)
+	if err != nil {
+		return PutResult{}, err
 	}
 	at := r.find(id)
 	if at < 0 {
@@ -204,7 +218,7 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 		d.BearerHash, d.RegisteredAt = r.Devices[at].BearerHash, r.Devices[at].RegisteredAt
 	}
 	bearer, hash := p.Bearer, p.bearerHash()
-	if hash == ([32]byte{}) && d.BearerHash == ([32]byte{}) {
+	if hash == ([32]byte{}) && (d.BearerHash == ([32]byte{}) || proof != nil) {
 		bearer = randomBearer()
 		hash = sha256.Sum256([]byte(bearer))
 	}
@@ -215,12 +229,15 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	if err := b.intern(&s, d.App); err != nil {
 		return PutResult{}, fmt.Errorf("app %q: %w", d.App, err)
 	}
-	if rebind {
+	switch {
+	case p.Rotate:
+		bearer = b.rotate(&s, &d, owner{p.Number, id}, p)
+	case rebind:
 		b.bind(&s, &d, owner{p.Number, id}, hash)
 	}
 	r.Devices[at] = d
 	b.store(s, r)
-	return PutResult{Registration: *r, Device: id, Bearer: bearer}, nil
+	return PutResult{Registration: *r, Device: id, Bearer: bearer, Evicted: evicted}, nil
 }
 
 // mayBind tells whether d needs the bearer with this hash bound to it, or why it
@@ -241,9 +258,8 @@ func (b *batch) mayBind(d *Device, me owner, hash [32]byte) (bool, error) {
 
 // bind gives d the bearer with this hash in place of the one that it has.
 func (b *batch) bind(s *step, d *Device, me owner, hash [32]byte) {
-	if d.BearerHash != ([32]byte{}) {
-		b.dropOwner(s, d.BearerHash)
-	}
+	b.dropOwners(s, d)
+	d.PreviousHash, d.GraceUntil = [32]byte{}, time.Time{}
 	d.BearerHash = hash
 	b.setOwner(s, d.BearerHash, me)
 }
@@ -268,7 +284,7 @@ func (b *batch) remove(req *request, n msg.Number, device string, drop func(*Dev
 			gone = drop(&d)
 		}
 		if gone {
-			b.dropOwner(&s, d.BearerHash)
+			b.dropOwners(&s, &d)
 		}
 		return gone
 	})

@@ -16,6 +16,10 @@ import (
 //	"R" + 8 octets of the number        -> registration
 //	"B" + 32 octets, SHA-256 of bearer  -> number and device
 //	"A" + 2 octets, index of the app    -> name of the app
+//	"V" + 16 octets, a verification     -> what is to be proven, with a time to live
+//	"N" + 32 octets, MAC of a nonce     -> the verification that waits for it
+//	"P" + 32 octets, SHA-256 of a proof -> number, app and device, with a time to live
+//	"E" + 32 octets, SHA-256 of bearer  -> nothing: its device was evicted
 //	"M/schema"                          -> package store's schema record
 //
 // A value is one octet of record version, a CRC-32C over key, version and
@@ -26,7 +30,8 @@ const (
 	prefixBearer = 'B'
 	prefixApp    = 'A'
 
-	recordVersion = 1
+	recordVersion = 2 // of what is written; of a registration 1 is read too, of the rest nothing has changed
+	oldestVersion = 1
 	recordHeader  = 5
 
 	flagActive  = 1
@@ -53,6 +58,9 @@ func keyName(key []byte) string {
 	if len(key) == 33 && key[0] == prefixBearer {
 		return fmt.Sprintf("B/%x…", key[1:5])
 	}
+	if len(key) > 5 && key[0] != 'M' { // of a secret's hash only as much
+		return fmt.Sprintf("%c/%x…", key[0], key[1:5])
+	}
 	return fmt.Sprintf("%q", key)
 }
 
@@ -74,13 +82,13 @@ func unseal(key, value []byte) (*decoder, error) {
 	if len(value) < recordHeader {
 		return nil, fmt.Errorf("%s: %w: %d octets, want at least %d", keyName(key), ErrCorrupt, len(value), recordHeader)
 	}
-	if v := value[0]; v != recordVersion {
-		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d", keyName(key), ErrCorrupt, v, recordVersion)
+	if v := value[0]; v < oldestVersion || v > recordVersion {
+		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d to %d", keyName(key), ErrCorrupt, v, oldestVersion, recordVersion)
 	}
 	if binary.BigEndian.Uint32(value[1:]) != checksum(key, value) {
 		return nil, fmt.Errorf("%s: %w: checksum does not match", keyName(key), ErrCorrupt)
 	}
-	return &decoder{b: value[recordHeader:]}, nil
+	return &decoder{b: value[recordHeader:], version: value[0]}, nil
 }
 
 // encodeRegistration is the value of a registration under its key.
@@ -88,7 +96,7 @@ func encodeRegistration(r *Registration) []byte {
 	size := recordHeader + 5
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		size += 54 + len(d.ID) + len(d.App) + len(d.Token)
+		size += 54 + 107 + len(d.ID) + len(d.App) + len(d.Token)
 	}
 	b := make([]byte, recordHeader, size)
 	b = binary.BigEndian.AppendUint32(b, r.Generation)
@@ -112,6 +120,7 @@ func encodeRegistration(r *Registration) []byte {
 		b = append(b, d.BearerHash[:]...)
 		b = binary.BigEndian.AppendUint64(b, uint64(d.RegisteredAt.UnixNano()))
 		b = binary.BigEndian.AppendUint64(b, uint64(d.UpdatedAt.UnixNano()))
+		b = d.appendSecond(b)
 	}
 	return seal(numberKey(r.Number), b)
 }
@@ -147,6 +156,53 @@ func decodeRegistration(key, value []byte) (Registration, error) {
 	return r, nil
 }
 
+// appendSecond appends what record version 2 has beside version 1: features,
+// permission, preference, presence, an octet each; thumbprint and previous
+// bearer's hash; proven at, seen at and end of grace, in nanoseconds since 1970,
+// 0 for none.
+func (d *Device) appendSecond(b []byte) []byte {
+	b = append(b, byte(d.Features), byte(d.Permission), d.Preference, byte(d.Presence))
+	b = append(b, d.Thumbprint[:]...)
+	b = append(b, d.PreviousHash[:]...)
+	for _, t := range [...]time.Time{d.ProvenAt, d.SeenAt, d.GraceUntil} {
+		var ns int64
+		if !t.IsZero() {
+			ns = t.UnixNano()
+		}
+		b = binary.BigEndian.AppendUint64(b, uint64(ns))
+	}
+	return b
+}
+
+// second reads what appendSecond wrote. A device of version 1 was put by the
+// operator and can do everything.
+func (d *decoder) second(v *Device) {
+	if d.version < 2 {
+		v.Features = AllFeatures
+		return
+	}
+	if v.Features = Features(d.uint8("features")); v.Features&^AllFeatures != 0 {
+		d.fail("features", fmt.Sprintf("%#x is unknown", uint8(v.Features)))
+	}
+	if v.Permission = Permission(d.uint8("permission")); v.Permission > Denied {
+		d.fail("permission", fmt.Sprintf("%d is unknown", uint8(v.Permission)))
+	}
+	v.Preference = d.uint8("preference")
+	if v.Presence = Presence(d.uint8("presence")); v.Presence > PresenceInactive {
+		d.fail("presence", fmt.Sprintf("%d is unknown", uint8(v.Presence)))
+	}
+	copy(v.Thumbprint[:], d.take("thumbprint", len(v.Thumbprint)))
+	copy(v.PreviousHash[:], d.take("previous bearer hash", len(v.PreviousHash)))
+	for _, t := range [...]struct {
+		field string
+		into  *time.Time
+	}{{"proven at", &v.ProvenAt}, {"seen at", &v.SeenAt}, {"grace until", &v.GraceUntil}} {
+		if ns := int64(d.uint64(t.field)); ns != 0 {
+			*t.into = time.Unix(0, ns).UTC()
+		}
+	}
+}
+
 func (d *decoder) device() Device {
 	var v Device
 	v.ID = d.text("device id", int(d.uint8("device id length")), MaxName)
@@ -164,6 +220,7 @@ func (d *decoder) device() Device {
 	copy(v.BearerHash[:], d.take("bearer hash", len(v.BearerHash)))
 	v.RegisteredAt = d.time("registered at")
 	v.UpdatedAt = d.time("updated at")
+	d.second(&v)
 	return v
 }
 
@@ -212,8 +269,9 @@ func decodeApp(key, value []byte) (string, error) {
 
 // decoder reads a body in order and keeps the first failure.
 type decoder struct {
-	b   []byte
-	err error
+	b       []byte
+	err     error
+	version byte
 }
 
 func (d *decoder) fail(field, cause string) {

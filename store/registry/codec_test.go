@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -47,13 +48,46 @@ func TestRegistrationLayout(t *testing.T) {
 		"02 6431 04 63686174 01 03 0004 61316232" + // id, app, platform, flags, token
 		"01 02" + strings.Repeat("00", 29) + "03" + // bearer hash
 		"17979cfe362a0001 17979cfead5f93ff" // registered at, updated at, ns since 1970
+	body += "0b 02 07 01" + // features, permission, preference, presence
+		"00" + strings.Repeat("00", 30) + "2a" + strings.Repeat("00", 31) + "2b" + // thumbprint, previous bearer hash
+		"17979cfe362a0001 0000000000000000 17979cfead5f93ff" // proven at, seen at: not known, grace until
 	want := strings.ReplaceAll(body, " ", "")
+	d := &r.Devices[0]
+	d.Features, d.Permission, d.Preference, d.Presence = FeatureReceipts|FeatureRead|FeatureRich, Denied, 7, PresenceStale
+	d.Thumbprint[31], d.PreviousHash[31], d.ProvenAt, d.GraceUntil = 0x2a, 0x2b, d.RegisteredAt, d.UpdatedAt
 	v := encodeRegistration(&r)
-	if got := hex.EncodeToString(v[recordHeader:]); got != want || v[0] != 1 {
+	if got := hex.EncodeToString(v[recordHeader:]); got != want || v[0] != 2 {
 		t.Errorf("encodeRegistration(r) = version %d\n got %s\nwant %s", v[0], got, want)
 	}
 	if got, want := hex.EncodeToString(numberKey(testNumber)), "520000"+"00683d0d98ca"; got != want {
 		t.Errorf("numberKey(%d) = %s, want %s", testNumber, got, want)
+	}
+}
+
+// A version 1 record, as releases before proofs wrote it: its devices can do
+// everything and were put by the operator.
+func TestRegistrationVersion1(t *testing.T) {
+	body, err := hex.DecodeString("ffffffff01" + "026431" + "0463686174" + "0103" + "000461316232" +
+		"0102" + strings.Repeat("00", 29) + "03" + "17979cfe362a0001" + "17979cfead5f93ff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := numberKey(testNumber)
+	value := append([]byte{1, 0, 0, 0, 0}, body...)
+	binary.BigEndian.PutUint32(value[1:], checksum(key, value))
+	got, err := decodeRegistration(key, value)
+	if err != nil {
+		t.Fatalf("decodeRegistration(version 1) = %v", err)
+	}
+	want := sampleRegistration()
+	want.Devices = want.Devices[:1]
+	want.Devices[0].Features = AllFeatures
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("decodeRegistration(version 1): -want +got\n%s", d)
+	}
+	again, err := decodeRegistration(key, encodeRegistration(&got))
+	if d := cmp.Diff(want, again); err != nil || d != "" {
+		t.Errorf("written as version 2 and read: %v, -want +got\n%s", err, d)
 	}
 }
 
@@ -141,9 +175,9 @@ func TestDecodeNamesTheField(t *testing.T) {
 func TestNewerRecordIsRefused(t *testing.T) {
 	r := sampleRegistration()
 	v := encodeRegistration(&r)
-	v[0] = 2
-	if _, err := decodeRegistration(numberKey(r.Number), v); err == nil || !strings.Contains(err.Error(), "record version 2, this program reads 1") {
-		t.Errorf("decodeRegistration(version 2) = %v, want a refusal that names both versions", err)
+	v[0] = 3
+	if _, err := decodeRegistration(numberKey(r.Number), v); err == nil || !strings.Contains(err.Error(), "record version 3, this program reads 1 to 2") {
+		t.Errorf("decodeRegistration(version 3) = %v, want a refusal that names both versions", err)
 	}
 }
 

@@ -233,9 +233,12 @@ func (r *Registry) writeOnce(steps []step) error {
 	for _, s := range steps {
 		for _, w := range s.writes {
 			var err error
-			if w.value == nil {
+			switch {
+			case w.value == nil:
 				err = txn.Delete(w.key)
-			} else {
+			case w.ttl > 0:
+				err = txn.SetEntry(badger.NewEntry(w.key, w.value).WithTTL(w.ttl))
+			default:
 				err = txn.Set(w.key, w.value)
 			}
 			if err != nil {

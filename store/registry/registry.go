@@ -5,7 +5,6 @@ package registry
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -194,7 +193,8 @@ func (r *Registry) expect(reg *Registration) {
 	}
 }
 
-// ByBearer is the device that bearer belongs to, or ErrNotFound. The bearer
+// ByBearer is the device that bearer belongs to, or ErrNotFound, or ErrEvicted
+// where a proof has taken the device off its number. The bearer
 // is looked up, and compared in constant time, as its SHA-256.
 func (r *Registry) ByBearer(bearer string) (msg.Number, Device, error) {
 	if len(bearer) < MinBearer || len(bearer) > MaxBearer {
@@ -209,19 +209,22 @@ func (r *Registry) ByBearer(bearer string) (msg.Number, Device, error) {
 	var reg Registration
 	err := r.view(func(txn *badger.Txn) (err error) {
 		if o, err = getOwner(txn, hash); err != nil {
-			return err
+			return whyNot(txn, hash, err)
 		}
 		if reg, err = getRegistration(txn, o.number); err != nil {
 			return err
 		}
 		var ok bool
-		if d, ok = reg.Device(o.device); !ok || subtle.ConstantTimeCompare(d.BearerHash[:], hash[:]) != 1 {
+		if d, ok = reg.Device(o.device); !ok || !d.knows(hash, r.now()) {
 			return fmt.Errorf("bearer: %w", ErrNotFound)
 		}
 		return nil
 	})
 	if err != nil {
 		return 0, Device{}, err
+	}
+	if d.BearerHash != hash { // the one before: its time ends without a change of the entry
+		return o.number, d, nil
 	}
 	if e := r.Lookup(o.number); e.Registered() && e.Generation() == reg.Generation {
 		r.bearers.put(hash, o.number, d, e)

@@ -101,7 +101,7 @@ func TestPutGetLookup(t *testing.T) {
 	res := mustPut(t, r, p)
 	want := Registration{Number: testNumber, Generation: uint32(c.Now().Unix()), Devices: []Device{{
 		ID: "d1", App: "chat", Platform: APNs, Token: "token-d1", Sandbox: true, Active: true,
-		BearerHash: sha256.Sum256([]byte(p.Bearer)), RegisteredAt: c.Now(), UpdatedAt: c.Now(),
+		BearerHash: sha256.Sum256([]byte(p.Bearer)), RegisteredAt: c.Now(), UpdatedAt: c.Now(), SeenAt: c.Now(), Features: AllFeatures,
 	}}}
 	if d := cmp.Diff(PutResult{Registration: want, Device: "d1", Bearer: p.Bearer}, res); d != "" {
 		t.Errorf("Put: -want +got\n%s", d)
@@ -142,7 +142,7 @@ func TestPutAgainReplaces(t *testing.T) {
 	}
 	want := Registration{Number: testNumber, Generation: first.Registration.Generation + 1, Devices: []Device{{
 		ID: "d1", App: "shop", Platform: FCM, Token: "new", BearerHash: sha256.Sum256([]byte(first.Bearer)),
-		RegisteredAt: born, UpdatedAt: c.Now(),
+		RegisteredAt: born, UpdatedAt: c.Now(), SeenAt: c.Now(), Features: AllFeatures,
 	}}}
 	if d := cmp.Diff(want, mustGet(t, r, testNumber)); d != "" {
 		t.Errorf("Get after the second put: -want +got\n%s", d)

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"shunt/gateway/msg"
@@ -33,6 +35,12 @@ var (
 	ErrBearerInUse = errors.New("bearer belongs to another device")
 	// ErrCorrupt says that a stored record does not decode.
 	ErrCorrupt = errors.New("corrupt record")
+	// ErrEvicted says that a bearer's device was taken off its number because
+	// somebody else has proven the number since.
+	ErrEvicted = errors.New("somebody else has proven the number")
+	// ErrProof says that a proof is none, has expired, was used for another
+	// device, or is of another app.
+	ErrProof = errors.New("no valid proof of the number")
 	// ErrClosed says that the registry is closed.
 	ErrClosed = errors.New("registry is closed")
 )
@@ -91,11 +99,107 @@ type Device struct {
 	Sandbox  bool
 
 	BearerHash [32]byte // SHA-256 of the opaque bearer
-	Active     bool
+	Active     bool     // neither the operator nor the app has said otherwise
 
 	RegisteredAt time.Time // when this device id was first put
 	UpdatedAt    time.Time // when this token was put: what APNs' 410 is compared with
+
+	Ownership
+	Presence   Presence
+	SeenAt     time.Time // the last evidence that was written down, coarse; zero: not known
+	Features   Features
+	Permission Permission
+	Preference uint8 // among the devices of a number the lowest goes first
 }
+
+// Ownership is what binds a device to whoever has proven the number.
+type Ownership struct {
+	ProvenAt   time.Time // zero: the operator put the device
+	Thumbprint [32]byte  // of the device's key (RFC 7638, SHA-256); zero: a bearer alone authenticates it
+
+	// After a rotation the bearer before it is good until GraceUntil.
+	PreviousHash [32]byte
+	GraceUntil   time.Time
+}
+
+// Usable tells whether messages may be diverted to the device.
+func (d *Device) Usable() bool {
+	return d.Active && d.Permission != Denied && d.Presence != PresenceInactive
+}
+
+// Features are what an app can do. Values are stored on disk: append only.
+type Features uint8
+
+const (
+	FeatureReceipts Features = 1 << iota // it acknowledges what it has stored
+	FeatureRead                          // it tells what was read
+	FeatureReply                         // its user can answer
+	FeatureRich                          // it shows more than plain text
+
+	AllFeatures = FeatureReceipts | FeatureRead | FeatureReply | FeatureRich
+)
+
+// FeatureNames are the features' names in the order of their bits.
+var FeatureNames = []string{"receipts", "read", "reply", "rich"}
+
+// Names are the names of the features that are set.
+func (f Features) Names() []string {
+	names := []string{}
+	for i, n := range FeatureNames {
+		if f>>i&1 != 0 {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// ParseFeatures reads what Names wrote.
+func ParseFeatures(names []string) (f Features, err error) {
+	for _, n := range names {
+		i := slices.Index(FeatureNames, n)
+		if i < 0 {
+			return 0, fmt.Errorf("features: %w: want any of %s", ErrInvalid, strings.Join(FeatureNames, ", "))
+		}
+		f |= 1 << i
+	}
+	return f, nil
+}
+
+// Permission is what the user has said to notifications of the app. Values are
+// stored on disk: append only.
+type Permission uint8
+
+const (
+	PermissionUnknown Permission = iota
+	Granted
+	Denied
+)
+
+var permissionNames = []string{"unknown", "granted", "denied"}
+
+func (p Permission) String() string { return permissionNames[min(int(p), 2)] }
+
+// ParsePermission reads what String wrote.
+func ParsePermission(s string) (Permission, error) {
+	if i := slices.Index(permissionNames, s); i >= 0 {
+		return Permission(i), nil
+	}
+	return 0, fmt.Errorf("permission: %w: want granted, denied or unknown", ErrInvalid)
+}
+
+// Presence is how lately a device has shown itself. Values are stored on disk:
+// append only.
+type Presence uint8
+
+const (
+	PresenceActive   Presence = iota
+	PresenceStale             // messages have half their plan's time to be claimed
+	PresenceInactive          // nothing is diverted to it
+)
+
+var presenceNames = []string{"active", "stale", "inactive"}
+
+func (p Presence) String() string { return presenceNames[min(int(p), 2)] }
 
 // Registration is a number with its devices in the order of their first put.
 // Generation is raised by every change and does not begin again when a number
@@ -107,10 +211,10 @@ type Registration struct {
 	Generation uint32
 }
 
-// Active tells whether at least one device is active.
+// Active tells whether at least one device is usable.
 func (r Registration) Active() bool {
 	for i := range r.Devices {
-		if r.Devices[i].Active {
+		if r.Devices[i].Usable() {
 			return true
 		}
 	}
@@ -146,6 +250,8 @@ type Put struct {
 	Sandbox  bool
 
 	BearerHash [32]byte // instead of Bearer: its SHA-256
+	Traits
+	Authority
 }
 
 // bearerHash is the SHA-256 of the bearer that p gives, or zero.
@@ -156,11 +262,41 @@ func (p *Put) bearerHash() [32]byte {
 	return sha256.Sum256([]byte(p.Bearer))
 }
 
+// Traits are what an app says of itself.
+type Traits struct {
+	Lacks      Features // what it cannot do: the zero value can do everything
+	Permission Permission
+	Preference uint8
+}
+
+// Authority is on whose word a Put is done. The zero Authority is the
+// operator's.
+type Authority struct {
+	// ProofHash is the SHA-256 of a proof that Check handed out; the Number of
+	// the Put may be 0, the proof knows it. Other devices of its app are evicted,
+	// and with EvictAll those of other apps too.
+	ProofHash [32]byte
+	EvictAll  bool
+
+	// By is a device of the same number and app that vouches for this one: itself,
+	// or the first one of the same owner. It must still be there.
+	By string
+
+	Thumbprint [32]byte // of a new device's key
+
+	// Rotate gives the device a new bearer; the one whose hash is Using, with
+	// which the call came, is good for Grace from now.
+	Rotate bool
+	Using  [32]byte
+	Grace  time.Duration
+}
+
 // PutResult is what a Put led to.
 type PutResult struct {
 	Registration Registration
 	Device       string
 	Bearer       string // as given or generated; "" when the device kept its own
+	Evicted      int    // devices of others that a proof has taken off the number
 }
 
 // Count says how much is registered. Corrupt records, found while the index
@@ -177,7 +313,7 @@ type Count struct {
 func (p *Put) check() error {
 	field, want := "", ""
 	switch {
-	case p.Number < msg.MinNumber || p.Number > msg.MaxNumber:
+	case (p.Number < msg.MinNumber || p.Number > msg.MaxNumber) && (p.Number != 0 || p.ProofHash == [32]byte{}):
 		field, want = "number", "an E.164 number of 7 to 15 digits"
 	case !isName(p.App):
 		field, want = "app", nameWanted
