@@ -180,6 +180,16 @@ func (g *Gateway) wireID(b *upstream.Bind, id msg.ID) string {
 	return g.spool.ShortID()
 }
 
+// proven tells when a number was proven for the app that gets its messages. It
+// reads the registry, for one-time codes to registered numbers alone.
+func (g *Gateway) proven(n msg.Number) (time.Time, bool) {
+	r, err := g.registry.Get(n)
+	if err != nil {
+		return time.Time{}, false // unknown: the code stays with the carrier
+	}
+	return r.Proven(g.registry.AppName(g.registry.Lookup(n).App())), true
+}
+
 // need is something that has to be up for a diversion.
 type need struct {
 	name    string

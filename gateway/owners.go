@@ -250,21 +250,6 @@ func (o *owners) take(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// provenAt is when the number was proven last, the zero time if the operator put
-// it.
-func (g *Gateway) provenAt(n msg.Number) (at time.Time, ok bool) {
-	reg, err := g.registry.Get(n)
-	if err != nil {
-		return at, false
-	}
-	for i := range reg.Devices {
-		if d := &reg.Devices[i]; d.Usable() && d.ProvenAt.After(at) {
-			at = d.ProvenAt
-		}
-	}
-	return at, true
-}
-
 // missed notes that nobody claimed a message in time.
 func (o *owners) missed(n msg.Number, app string) {
 	if o.presence != nil {

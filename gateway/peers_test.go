@@ -41,6 +41,7 @@ type center struct {
 	mu       sync.Mutex
 	sessions map[*smpp.Session]string // their system_ids
 	took     []took
+	taken    int                                         // subscribers' SMS that were taken
 	multi    pdu.Status                                  // of submit_multi_resp
 	judge    func(systemID string, p pdu.PDU) pdu.Status // of submit_sm_resp; nil: ESME_ROK
 }

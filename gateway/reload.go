@@ -30,7 +30,7 @@ func (g *Gateway) policy() *route.Policy { return g.live.Load().policy }
 // nothing changes.
 func (g *Gateway) use(cfg *config.Config) error {
 	l := &live{cfg: cfg, policy: policyOf(cfg)}
-	l.policy.Proven = g.provenAt
+	l.policy.Proven = g.proven
 	if l.policy.AcceptedWithin > 0 {
 		l.policy.Accepted = g.accepted.Last
 	}

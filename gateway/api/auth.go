@@ -24,7 +24,7 @@ type Owners struct {
 	EvictAll bool           // a proof evicts the devices of other apps too
 	Grace    time.Duration  // of the bearer before a rotated one
 	// Evidence is told of every authenticated call. It must not block. nil: nobody.
-	Evidence func(n msg.Number, device string)
+	Evidence func(n msg.Number, device, app string)
 }
 
 // authenticate finds the caller before anything else of the request is looked
@@ -54,7 +54,7 @@ func (h *handlers) admitted(r *request, authorization string, headers http.Heade
 		refused = h.limits.admit(headers, c.number, c.device.App, c.device.ID)
 	}
 	if refused == nil && h.Evidence != nil {
-		h.Evidence(c.number, c.device.ID)
+		h.Evidence(c.number, c.device.ID, c.device.App)
 	}
 	return c, refused
 }

@@ -105,7 +105,7 @@ func (h *handlers) putDevice(ctx context.Context, in *deviceInput) (*deviceOutpu
 	}
 	d, _ := res.Registration.Device(res.Device)
 	if h.Evidence != nil {
-		h.Evidence(n, d.ID)
+		h.Evidence(n, d.ID, d.App)
 	}
 	out := &deviceOutput{deviceOf(&d)}
 	if res.Bearer != "" {

@@ -76,7 +76,7 @@ type Registry struct {
 func (l *loader) registry(file *section, c *Config) {
 	s, _ := file.sub("registry")
 	defer s.close()
-	if c.Registry.RecycledFile = get(s, "recycled_file", "", str(fileName)); c.Registry.RecycledFile != "" {
+	if c.Registry.RecycledFile = get(s, "recycled_file", "", str(feedFile)); c.Registry.RecycledFile != "" {
 		c.Registry.RecycledFile = beside(c.File, c.Registry.RecycledFile)
 	}
 	c.Registry.RecycledURL = get(s, "recycled_url", "", str(feedURL))
@@ -133,6 +133,13 @@ func codeText(s string) error {
 func confirmText(s string) error {
 	if strings.Contains(s, "{code}") || utf8.RuneCountInString(s) > maxSMSText {
 		return fmt.Errorf("%s is no confirmation, want at most %d characters without {code}", quote(s), maxSMSText)
+	}
+	return nil
+}
+
+func feedFile(s string) error {
+	if s == "" || strings.ContainsRune(s, 0) {
+		return fmt.Errorf("%s is no file name, want the name of a feed", quote(s))
 	}
 	return nil
 }

@@ -102,7 +102,14 @@ func (t *Tracker) shard(k uint64) *shard { return &t.shards[k%uint64(len(t.shard
 
 // Evidence notes that a device has shown itself. It writes nothing and does not
 // wait for the disk.
-func (t *Tracker) Evidence(n msg.Number, device string) {
+func (t *Tracker) Evidence(n msg.Number, device, app string) {
+	if t.o.Apps[app].MissedClaims > 0 {
+		k := key(n, "/"+app)
+		s := t.shard(k)
+		s.mu.Lock()
+		delete(s.m, k)
+		s.mu.Unlock()
+	}
 	k := key(n, device)
 	s := t.shard(k)
 	s.mu.Lock()
@@ -184,9 +191,30 @@ func (t *Tracker) sweep(ctx context.Context) error {
 			return err
 		}
 		if len(regs) < page {
+			t.tidy()
 			return nil
 		}
 		after = regs[len(regs)-1].Number
+	}
+}
+
+// tidy forgets evidence of devices that are registered no more: of others it has
+// been written down long before.
+func (t *Tracker) tidy() {
+	old := time.Duration(0)
+	for _, l := range t.o.Apps {
+		old = max(old, l.InactiveAfter)
+	}
+	before := t.o.Now().Add(-old).Unix()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for k, e := range s.m {
+			if e.at < before {
+				delete(s.m, k)
+			}
+		}
+		s.mu.Unlock()
 	}
 }
 
