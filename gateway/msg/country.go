@@ -14,10 +14,12 @@ func CountryOf(region string) (Country, bool) {
 	return c, ok
 }
 
-// Prefixed tells whether d begins with the national prefix and cannot be an
-// international number: only "0" begins no country code.
+// Prefixed tells whether d is the national prefix and as many digits as a number
+// may have behind it, and cannot be an international number: only "0" begins no
+// country code. A short code like 0800 is none.
 func (c *Country) Prefixed(d []byte) bool {
-	return c.Trunk != "" && c.Trunk[0] == '0' && len(d) > len(c.Trunk) && string(d[:len(c.Trunk)]) == c.Trunk
+	n := len(c.Trunk)
+	return n > 0 && c.Trunk[0] == '0' && len(d) > n && string(d[:n]) == c.Trunk && c.fits(len(d)-n)
 }
 
 // National reads a national number, with or without its prefix. It does not

@@ -49,3 +49,14 @@ func (b *bearers) put(hash [32]byte, n msg.Number, d Device, e msg.Entry) {
 	}
 	place[0].Store(&knownBearer{hash, n, d, e})
 }
+
+// forget lets go of the bearers of a number.
+func (b *bearers) forget(n msg.Number) {
+	for i := range b {
+		for j := range b[i] {
+			if k := b[i][j].Load(); k != nil && k.number == n {
+				b[i][j].CompareAndSwap(k, nil)
+			}
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"shunt/gateway/msg"
+	"shunt/store"
+)
+
+// Erase removes a number with all that the database's files have of it, also
+// of what was replaced or removed earlier: its registration, and the bearers
+// that ever led to it and are still there. It tells whether the number was
+// registered. Backups that were made before keep what they have.
+//
+// Remove leaves the old octets in the tables until they are compacted. Erase
+// has the tables rewritten without them: it waits for the scan of the index, it
+// reads every bearer once, and nobody reads or writes the database while tables
+// are rewritten. Lookup goes on. An error says that some of it may be left; the
+// same call again finishes it.
+func (r *Registry) Erase(ctx context.Context, n msg.Number) (was bool, err error) {
+	if err := r.WaitReady(ctx); err != nil {
+		return false, fmt.Errorf("number %s: erase: %w", n.Masked(), err)
+	}
+	err = r.alone(ctx, func() (err error) {
+		was, err = r.erase(ctx, n)
+		return err
+	})
+	if err != nil {
+		return was, fmt.Errorf("number %s: erase: %w", n.Masked(), err)
+	}
+	return was, nil
+}
+
+// erase runs on the committer.
+func (r *Registry) erase(ctx context.Context, n msg.Number) (was bool, err error) {
+	if err := store.Room(r.db.Opts().Dir); err != nil {
+		return false, err
+	}
+	keys, err := r.traces(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	was = r.Lookup(n).Registered()
+	r.index.mu.Lock()
+	r.setIndex(n, 0) // nothing is diverted to it from here on, and no remembered bearer holds
+	r.index.mu.Unlock()
+	r.bearers.forget(n)
+
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.closed {
+		return was, ErrClosed
+	}
+	// DropPrefix passes over a key whose newest version is a deletion, with the
+	// older versions below it: so each gets a version that is none.
+	txn := r.db.NewTransaction(true)
+	defer txn.Discard()
+	for _, k := range keys {
+		if err := txn.Set(k, nil); err != nil {
+			return was, err
+		}
+	}
+	if err := txn.Commit(); err != nil {
+		return was, err
+	}
+	if err := r.db.DropPrefix(keys...); err != nil {
+		return was, err
+	}
+	return was, r.gone(keys)
+}
+
+// traces are the keys of n: of its registration, and of every bearer of which
+// some version that is still there names it. The committer calls it.
+func (r *Registry) traces(ctx context.Context, n msg.Number) ([][]byte, error) {
+	keys := [][]byte{numberKey(n)}
+	number := binary.BigEndian.AppendUint64(nil, uint64(n))
+	err := r.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixBearer}, AllVersions: true})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			item := it.Item()
+			if bytes.Equal(item.Key(), keys[len(keys)-1]) {
+				continue // an older version of the last one found
+			}
+			err := item.Value(func(v []byte) error {
+				if len(v) >= recordHeader+8 && bytes.Equal(v[recordHeader:recordHeader+8], number) {
+					keys = append(keys, item.KeyCopy(nil))
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("%s: read: %w", keyName(item.Key()), err)
+			}
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// errLeft says that Badger has not done what it was told.
+var errLeft = errors.New("a table still holds it")
+
+// gone makes sure that no version of the keys is left: DropPrefix only logs
+// that a table could not be rewritten. The caller holds the gate.
+func (r *Registry) gone(keys [][]byte) error {
+	return r.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{AllVersions: true})
+		defer it.Close()
+		for _, k := range keys {
+			if it.Seek(k); it.ValidForPrefix(k) {
+				return fmt.Errorf("%s: %w", keyName(k), errLeft)
+			}
+		}
+		return nil
+	})
+}
