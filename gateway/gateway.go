@@ -70,6 +70,7 @@ type Gateway struct {
 	lines    *lines
 
 	mode     *modeFile
+	drain    drain
 	diskLow  atomic.Bool // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded

@@ -29,6 +29,8 @@ type figures struct {
 	status noc.Status
 	binds  []noc.Session
 	asked  noc.ExplainRequest
+	drain  noc.Drain
+	queue  []noc.Queue
 	said   noc.Explanation
 
 	reloaded noc.Reload
@@ -41,6 +43,13 @@ func (f *figures) Divert() string          { return f.mode }
 func (f *figures) SetDivert(_ context.Context, mode string) error {
 	f.mode = mode
 	return nil
+}
+
+func (f *figures) Drain() noc.Drain   { return f.drain }
+func (f *figures) Queue() []noc.Queue { return f.queue }
+func (f *figures) SetDrain(on bool) noc.Drain {
+	f.drain.Draining = on
+	return f.drain
 }
 
 func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }

@@ -86,7 +86,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
-		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.reloadCommand(),
+		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.drainCommand(), a.undrainCommand(), a.queueCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	a.adopt(root)
