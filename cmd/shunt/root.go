@@ -91,7 +91,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
-		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.drainCommand(), a.undrainCommand(), a.queueCommand(), a.topCommand(), a.reloadCommand(),
+		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.drainCommand(), a.undrainCommand(), a.queueCommand(), a.topCommand(), a.selftestCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	a.adopt(root)
@@ -169,6 +169,16 @@ func (a *app) writeJSON(v any) error {
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}
+
+// flush shows what was written so far.
+func (a *app) flush() error {
+	if f, ok := a.out.(*bufio.Writer); ok {
+		if err := f.Flush(); err != nil {
+			return fmt.Errorf("write the output: %w", err)
+		}
 	}
 	return nil
 }

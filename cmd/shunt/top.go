@@ -102,14 +102,11 @@ func (a *app) stream(c *cobra.Command, take func(*snapshot) (snapshot, error), o
 		} else {
 			_, err = fmt.Fprintln(a.out, strings.TrimRight(screen(&s, nil, 80, 1000), "\n"))
 		}
-		if f, ok := a.out.(interface{ Flush() error }); ok && err == nil {
-			err = f.Flush()
-		}
 		if err != nil {
 			return fmt.Errorf("write the output: %w", err)
 		}
-		if once {
-			return nil
+		if err := a.flush(); err != nil || once {
+			return err
 		}
 		select {
 		case <-tick.C:

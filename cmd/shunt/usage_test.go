@@ -133,6 +133,8 @@ var remotes = [][]string{
 	{"drain", "--no-wait"},
 	{"undrain"},
 	{"queue"},
+	{"selftest"},
+	{"trace", "s01", "-f"},
 	{"top", "--once"},
 	{"top", "--json"},
 	{"reload"},
