@@ -59,6 +59,9 @@ func accountIn(c *config.Config, systemID string) *route.Account {
 type session struct {
 	account atomic.Pointer[route.Account] // another one after a reload
 	submits resubmit.Log                  // diverted ones whose answers may be in doubt
+
+	rate     atomic.Uint64 // PDUs in the last second
+	measured uint64        // PDUs at the last look; of Gateway.measure alone
 }
 
 func accountOf(b *upstream.Bind) *route.Account { return b.State.(*session).account.Load() }
@@ -66,6 +69,9 @@ func accountOf(b *upstream.Bind) *route.Account { return b.State.(*session).acco
 // Divert implements upstream.Decider: most submits are for numbers that nobody
 // registered and end here after one look at the index, without allocating.
 func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
+	if g.drain.refuse(b, p) {
+		return true
+	}
 	switch p.ID() {
 	case pdu.SubmitSM, pdu.DataSM:
 		if g.resubmits.Any() && g.resubmitted(b, p) {

@@ -52,7 +52,7 @@ func (g *Gateway) edgeCounters() map[string]uint64 {
 	for name, n := range map[string]*atomic.Uint64{
 		"connects-refused": &c.ConnectsRefused, "unbound-refused": &c.UnboundRefused, "unbound-closed": &c.UnboundClosed,
 		"proxy-headers-refused": &c.HeadersRefused, "binds-failed": &c.BindsFailed, "binds-blocked": &c.BindsBlocked,
-		"blocks": &c.Blocks, "not-allowed": &c.NotAllowed, "max-binds": &c.TooManyBinds, "dials-refused": &c.DialsRefused,
+		"blocks": &c.Blocks, "not-allowed": &c.NotAllowed, "max-binds": &c.TooManyBinds, "drained": &c.Drained, "dials-refused": &c.DialsRefused,
 		"outbinds-taken": &c.OutbindsTaken, "outbinds-refused": &c.OutbindsRefused,
 	} {
 		if v := n.Load(); v > 0 {

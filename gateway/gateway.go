@@ -73,6 +73,7 @@ type Gateway struct {
 
 	owners   owners
 	mode     *modeFile
+	drain    drain
 	diskLow  atomic.Bool // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded

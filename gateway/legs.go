@@ -95,6 +95,7 @@ func (g *Gateway) watch(ctx context.Context) {
 	for {
 		g.checkDisk()
 		closed.look(g)
+		g.measure()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

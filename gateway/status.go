@@ -106,7 +106,7 @@ func (c *control) SetDivert(_ context.Context, mode string) error {
 func (c *control) Status() noc.Status {
 	g := c.g
 	s := noc.Status{
-		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(),
+		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(), Drain: g.drain.on.Load(),
 		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
 		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
 	}
@@ -221,8 +221,15 @@ func (c *control) Sessions() []noc.Session {
 		all = append(all, noc.Session{
 			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
 			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
-			WindowIn: f.WindowIn, WindowOut: f.WindowOut,
+			WindowIn: f.WindowIn, WindowOut: f.WindowOut, Rate: rateOf(b),
 		})
 	}
 	return all
+}
+
+func rateOf(b *upstream.Bind) uint64 {
+	if s, ok := b.State.(*session); ok {
+		return s.rate.Load()
+	}
+	return 0
 }

@@ -29,6 +29,8 @@ type figures struct {
 	status noc.Status
 	binds  []noc.Session
 	asked  noc.ExplainRequest
+	drain  noc.Drain
+	queue  []noc.Queue
 	said   noc.Explanation
 
 	reloaded noc.Reload
@@ -41,6 +43,13 @@ func (f *figures) Divert() string          { return f.mode }
 func (f *figures) SetDivert(_ context.Context, mode string) error {
 	f.mode = mode
 	return nil
+}
+
+func (f *figures) Drain() noc.Drain   { return f.drain }
+func (f *figures) Queue() []noc.Queue { return f.queue }
+func (f *figures) SetDrain(on bool) noc.Drain {
+	f.drain.Draining = on
+	return f.drain
 }
 
 func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }
@@ -186,9 +195,9 @@ func TestSessions(t *testing.T) {
 		{SystemID: "bank", Bind: "transceiver", State: "bound", Version: 0x34, Peer: "192.0.2.1:4711", Upstream: "198.51.100.7:2775", Since: time.Now().Add(-time.Minute), PDUsIn: 70, PDUsOut: 8, WindowIn: 1},
 		{SystemID: "news-of-the-day", Bind: "receiver", State: "bound", Peer: "192.0.2.2:1", LastError: "reset"},
 	}
-	want := regexp.MustCompile(`^SYSTEM_ID        BIND         STATE  VERSION  PEER            UPSTREAM           AGE   PDUS IN  PDUS OUT  WINDOW IN  WINDOW OUT  LAST ERROR
-bank             transceiver  bound  3.4      192.0.2.1:4711  198.51.100.7:2775  1m\ds  70       8         1          0           -
-news-of-the-day  receiver     bound  -        192.0.2.2:1     -                  -     0        0         0          0           reset
+	want := regexp.MustCompile(`^SYSTEM_ID        BIND         STATE  VERSION  PEER            UPSTREAM           AGE   PDUS IN  PDUS OUT  PDUS/S  WINDOW IN  WINDOW OUT  LAST ERROR
+bank             transceiver  bound  3.4      192.0.2.1:4711  198.51.100.7:2775  1m\ds  70       8         0       1          0           -
+news-of-the-day  receiver     bound  -        192.0.2.2:1     -                  -     0        0         0       0          0           reset
 $`)
 	if got := r.ok("sessions"); !want.MatchString(got) {
 		t.Errorf("sessions =\n%swant\n%s", got, want)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -37,10 +38,13 @@ type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger, rel
 // app is what all commands share. It belongs to the goroutine of execute.
 type app struct {
 	streams
-	start   starter
-	socket  string
-	json    bool
-	unmask  bool
+	start  starter
+	socket string
+	json   bool
+	unmask bool
+	// terminal is where the output goes if that is a file; only top writes to it.
+	terminal *os.File
+
 	running bool // the command line was understood: what fails now is no usage error
 }
 
@@ -58,6 +62,7 @@ var errSaid = errors.New("already said")
 func execute(ctx context.Context, args []string, s streams, start starter) int {
 	out := bufio.NewWriter(s.out)
 	a := &app{streams: streams{s.in, out, s.err}, start: start}
+	a.terminal, _ = s.out.(*os.File)
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -86,7 +91,8 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
-		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.reloadCommand(),
+		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.drainCommand(), a.undrainCommand(), a.queueCommand(),
+		a.topCommand(), a.selftestCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
 	a.adopt(root)
@@ -164,6 +170,16 @@ func (a *app) writeJSON(v any) error {
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}
+
+// flush shows what was written so far.
+func (a *app) flush() error {
+	if f, ok := a.out.(*bufio.Writer); ok {
+		if err := f.Flush(); err != nil {
+			return fmt.Errorf("write the output: %w", err)
+		}
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 	return a.table(func(w io.Writer) {
 		row(w, "node", fmt.Sprintf("%s, shunt %s, up %s", st.Node, st.Version, age(now, st.Started)))
 		row(w, "divert", st.Divert)
+		if st.Drain {
+			row(w, "drain", "takes no new binds or submits, see shunt drain")
+		}
 		for i, why := range st.FailOpen {
 			row(w, label(i, "fail open"), why)
 		}
@@ -124,10 +127,10 @@ func (a *app) sessionsCommand() *cobra.Command {
 				}
 				now := time.Now()
 				return a.table(func(w io.Writer) {
-					row(w, "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
+					row(w, "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
 					for _, s := range all {
 						row(w, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
-							s.PDUsIn, s.PDUsOut, s.WindowIn, s.WindowOut, s.LastError)
+							s.PDUsIn, s.PDUsOut, s.Rate, s.WindowIn, s.WindowOut, s.LastError)
 					}
 				})
 			})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -15,19 +17,25 @@ import (
 const stampLayout = "2006-01-02 15:04:05.000"
 
 func (a *app) traceCommand() *cobra.Command {
-	return a.showsNumbers(a.remote(&cobra.Command{
+	var follow bool
+	c := a.showsNumbers(a.remote(&cobra.Command{
 		Use:   "trace MSGID|NUMBER",
 		Short: "Show everything that happened to a diverted message",
 		Long: "Show everything that happened to a diverted message, in order, with times (UTC) and reasons.\n" +
 			"MSGID is Shunt's own id or the message_id that the ESME was given; a NUMBER shows its\n" +
-			"latest messages, newest first. What could be both is taken for an id unless it begins with +.",
-		Example: "  shunt trace s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z\n  shunt trace +447700900042 --unmask",
+			"latest messages, newest first. What could be both is taken for an id unless it begins with +.\n" +
+			"-f goes on with what happens next, until every message shown has ended and its receipt is\n" +
+			"taken; with --json each step is a line.",
+		Example: "  shunt trace s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z\n  shunt trace +447700900042 --unmask\n  shunt trace -f +447700900042",
 		Args:    oneArg("MSGID or NUMBER"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.ask(func(n *noc.Client) error {
 				all, err := n.Trace(c.Context(), args[0], a.unmask)
 				if err != nil {
 					return err
+				}
+				if follow {
+					return a.followTrace(c.Context(), n, args[0], all)
 				}
 				if a.json {
 					return a.writeJSON(map[string][]noc.Trace{"messages": all})
@@ -44,6 +52,57 @@ func (a *app) traceCommand() *cobra.Command {
 			})
 		},
 	}))
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
+	return c
+}
+
+// followEvery is how often a followed trace is asked for.
+const followEvery = 500 * time.Millisecond
+
+// followedStep is a step as a script reads it.
+type followedStep struct {
+	ID string `json:"id"`
+	noc.Step
+}
+
+// followTrace writes the steps so far, oldest message first, and then each new
+// one, until all have ended, or ctx has.
+func (a *app) followTrace(ctx context.Context, n *noc.Client, what string, all []noc.Trace) (err error) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	seen := make(map[string]int) // steps of each message
+	for {
+		open := false
+		for i := len(all) - 1; i >= 0; i-- {
+			t := &all[i]
+			open = open || !t.State.Final() || t.ReceiptDue
+			for _, s := range t.Steps[min(seen[t.ID], len(t.Steps)):] {
+				if a.json {
+					err = json.NewEncoder(a.out).Encode(followedStep{t.ID, s})
+				} else {
+					_, err = fmt.Fprintln(a.out, strings.TrimRight(fmt.Sprintf("%s  %s  %s  %s  %s  %s", stamp(s.At), t.ID, s.Event, s.To, s.Reason, s.Detail), " "))
+				}
+				if err != nil {
+					return fmt.Errorf("write the output: %w", err)
+				}
+			}
+			seen[t.ID] = len(t.Steps)
+		}
+		if err := a.flush(); err != nil || !open {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if all, err = n.Trace(ctx, what, a.unmask); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
 }
 
 func (a *app) printTrace(t *noc.Trace) error {

@@ -21,6 +21,11 @@ type Gateway interface {
 	Sessions() []Session
 	Divert() string                                   // on, shadow or off
 	SetDivert(ctx context.Context, mode string) error // nil once it is effective and survives a restart
+	// Drain tells how far the node is with finishing; SetDrain has it take no new
+	// binds or submits, or take them again.
+	Drain() Drain
+	SetDrain(on bool) Drain
+	Queue() []Queue // what has not ended
 	// Reload reads the configuration file again; an error that is a *Refused lists
 	// what is wrong with it, and nothing has changed.
 	Reload(ctx context.Context) (Reload, error)
@@ -72,6 +77,7 @@ type Status struct {
 	Node    string    `json:"node"`
 	Started time.Time `json:"started"`
 	Divert  string    `json:"divert"`
+	Drain   bool      `json:"draining"` // takes no new binds or submits
 
 	IndexReady bool           `json:"index_ready"` // false: the registry's index is loading, everything is forwarded
 	IndexBytes int64          `json:"index_bytes"`
@@ -145,6 +151,7 @@ type Session struct {
 	Since     time.Time `json:"since"`
 	PDUsIn    uint64    `json:"pdus_in"`
 	PDUsOut   uint64    `json:"pdus_out"`
+	Rate      uint64    `json:"rate"`       // PDUs in the last second, both directions
 	WindowIn  int       `json:"window_in"`  // the ESME's requests without an answer
 	WindowOut int       `json:"window_out"` // requests to the ESME without an answer
 	LastError string    `json:"last_error,omitempty"`

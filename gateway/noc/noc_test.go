@@ -32,6 +32,7 @@ type testGateway struct {
 	mu     sync.Mutex
 	mode   string
 	refuse error
+	drain  Drain
 	panics bool
 	status Status
 }
@@ -62,6 +63,21 @@ func (g *testGateway) SetDivert(_ context.Context, mode string) error {
 	g.mode = mode
 	return nil
 }
+
+func (g *testGateway) Drain() Drain {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.drain
+}
+
+func (g *testGateway) SetDrain(on bool) Drain {
+	g.mu.Lock()
+	g.drain.Draining = on
+	g.mu.Unlock()
+	return g.Drain()
+}
+
+func (g *testGateway) Queue() []Queue { return nil }
 
 func (g *testGateway) Reload(context.Context) (Reload, error) {
 	return Reload{Changed: []string{"policy.share"}, Restart: []string{}}, g.refuse

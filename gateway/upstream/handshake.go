@@ -116,6 +116,10 @@ func (e *entry) bind(ctx context.Context, p pdu.PDU) (*Bind, error) {
 func (e *entry) admit(p pdu.PDU, systemID string, a Account) error {
 	now := time.Now()
 	switch {
+	case e.x.draining.Load():
+		e.x.Counters.Drained.Add(1)
+		e.refuse(p, pdu.RBINDFAIL) // §5.1.3; the session stays, it may ask again
+		return errRefused
 	case e.w.isBlocked(now):
 		e.x.Counters.BindsBlocked.Add(1)
 		e.refuse(p, pdu.RBINDFAIL)

@@ -41,6 +41,7 @@ type Counters struct {
 	Blocks          atomic.Uint64 // begun
 	NotAllowed      atomic.Uint64 // of BindsFailed: the account does not allow the source
 	TooManyBinds    atomic.Uint64 // beyond an account's max_binds
+	Drained         atomic.Uint64 // refused while no new binds are taken
 	DialsRefused    atomic.Uint64 // no turn to connect to the SMSC came in time
 	OutbindsTaken   atomic.Uint64 // from an SMSC
 	OutbindsRefused atomic.Uint64 // of BindsFailed: from nobody whom the configuration knows

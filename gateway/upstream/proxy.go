@@ -42,6 +42,7 @@ type Proxy struct {
 	up         map[string]int  // binds that are up, by system_id
 	outbinding map[string]bool // Outbind is under way, by system_id
 
+	draining      atomic.Bool
 	surplusLogged atomic.Int64 // when, in Unix seconds
 }
 
@@ -81,6 +82,10 @@ func (x *Proxy) SetLimits(l Limits) {
 	x.prepare()
 	x.gate.set(l)
 }
+
+// Drain has every new bind refused with ESME_RBINDFAIL, or none. Binds that are
+// up stay.
+func (x *Proxy) Drain(on bool) { x.draining.Store(on) }
 
 // Serve accepts on l until ctx is done or l fails. It closes l. Sessions that
 // are up stay up: see Close.
