@@ -57,6 +57,7 @@ type Gateway struct {
 	listeners   []net.Listener // SMPP
 	apiListener net.Listener
 	control     net.Listener
+	web         net.Listener // nil: nobody asks, or its address is taken
 
 	serving        context.Context // of Run: ends when it stops to serve
 	letters        letters
@@ -277,6 +278,13 @@ func (g *Gateway) listen() error {
 			return err
 		}
 	}
+	if g.cfg.NOC.Listen != "" {
+		// Messages go before figures: an address that is taken stops no traffic.
+		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, nil); err != nil {
+			g.web = nil
+			g.log.Warn("noc.listen cannot be opened, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
+		}
+	}
 	return nil
 }
 
@@ -369,6 +377,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log, TempDir: g.cfg.Node.DataDir})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
+	if g.web != nil {
+		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log})
+		serve(func() error { return s.ServeOn(serving, g.web) })
+	}
 	serve(func() error { g.watch(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
 	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
@@ -406,7 +418,7 @@ func (g *Gateway) waitLegs(legs *sync.WaitGroup) {
 
 // close closes whatever New opened.
 func (g *Gateway) close() {
-	for _, l := range append(g.listeners, g.apiListener, g.control) {
+	for _, l := range append(g.listeners, g.apiListener, g.control, g.web) {
 		if l != nil {
 			_ = l.Close()
 		}

@@ -88,6 +88,21 @@ type control struct{ g *Gateway }
 // Divert is the switch's position.
 func (c *control) Divert() string { return c.g.mode.get().String() }
 
+// Verdicts are the submits since the start by account and reason.
+func (c *control) Verdicts() map[string]map[string]uint64 {
+	all := make(map[string]map[string]uint64)
+	for account, v := range c.g.verdicts() {
+		reasons := make(map[string]uint64)
+		for _, r := range msg.Reasons() {
+			if v[r] > 0 {
+				reasons[r.String()] = v[r]
+			}
+		}
+		all[account] = reasons
+	}
+	return all
+}
+
 // SetDivert sets the switch.
 func (c *control) SetDivert(_ context.Context, mode string) error {
 	m, ok := route.ParseMode(mode)

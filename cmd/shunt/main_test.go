@@ -376,16 +376,16 @@ func TestCheck(t *testing.T) {
 	if r := shunt(t, "check", "-c", good); r.code != 0 || r.out != good+": ok\n" || r.err != "" {
 		t.Errorf("check of a good file = %+v, want ok alone", r)
 	}
-	warned, _ := transit(t, "listen = \"127.0.0.1:9464\"\n") // [noc] listen
-	if r := shunt(t, "check", "-c", warned); r.code != 0 || !strings.Contains(r.out, "noc.listen: warning: ") || !strings.HasSuffix(r.out, warned+": ok\n") {
+	warned, _ := transit(t, "[[plan]]\nname = \"night\"\nmatch = { zone = \"Europe/London\" }\n") // without hours
+	if r := shunt(t, "check", "-c", warned); r.code != 0 || !strings.Contains(r.out, "plan.match.zone: warning: ") || !strings.HasSuffix(r.out, warned+": ok\n") {
 		t.Errorf("check with a warning = %+v, want the warning and ok", r)
 	}
-	bad, _ := transit(t, "listen = \"127.0.0.1:9464\"\n[policy]\nshare = 101\n[colours]\n")
+	bad, _ := transit(t, "[[plan]]\nname = \"night\"\nmatch = { zone = \"Europe/London\" }\n[policy]\nshare = 101\n[colours]\n")
 	r := shunt(t, "check", "-c", bad)
 	if r.code != 1 || r.err != "" || strings.Contains(r.out, ": ok") {
 		t.Errorf("check of a bad file = %+v, want exit 1, and not ok", r)
 	}
-	for _, want := range []string{":16:1: noc.listen: warning", ":18:9: policy.share: ", ":19:2: colours: "} {
+	for _, want := range []string{":18:18: plan.match.zone: warning", ":20:9: policy.share: ", ":21:2: colours: "} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("check of a bad file = %q, want %q in it", r.out, want)
 		}
@@ -397,7 +397,7 @@ func TestCheck(t *testing.T) {
 	}
 	r = shunt(t, "check", "-c", bad, "--json")
 	decode(t, r.out, &report)
-	if r.code != 1 || report.OK || report.File != bad || len(report.Faults) != 3 || report.Faults[1].Line != 18 || !report.Faults[0].Warning {
+	if r.code != 1 || report.OK || report.File != bad || len(report.Faults) != 3 || report.Faults[1].Line != 20 || !report.Faults[0].Warning {
 		t.Errorf("check --json = exit %d, %+v, want exit 1 and three faults", r.code, report)
 	}
 	if r = shunt(t, "check", "-c", good, "--json"); r.code != 0 || !strings.Contains(r.out, `"ok": true`) || !strings.Contains(r.out, `"faults": []`) {

@@ -168,6 +168,17 @@ func loopbackAddr(s string) error {
 	return nil
 }
 
+// nocAddr has neither TLS nor passwords, so that nobody else may reach it.
+func nocAddr(s string) error {
+	if err := listenAddr(s); err != nil {
+		return err
+	}
+	if host, _, _ := net.SplitHostPort(s); !loopback(host) {
+		return fmt.Errorf(`%s is not loopback, want a loopback address such as "127.0.0.1:9464"`, quote(s))
+	}
+	return nil
+}
+
 func loopback(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.Unmap().IsLoopback() || host == "localhost"

@@ -300,7 +300,7 @@ type API struct {
 // NOC is the operators' access.
 type NOC struct {
 	Socket string // path of the unix socket
-	Listen string // host:port; not served in this version
+	Listen string // host:port, loopback only: metrics and health
 }
 
 // Log is what the log shows.

@@ -506,11 +506,7 @@ func (l *loader) rest(file *section, c *Config) {
 
 	s, _ = file.sub("noc")
 	c.NOC.Socket = beside(c.File, get(s, "socket", "/run/shunt/noc.sock", str(socketPath)))
-	before := len(s.faults)
-	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(listenAddr))
-	if e := s.table.find("listen"); e != nil && len(s.faults) == before {
-		s.warn(e.at, "listen", "is not served in this version")
-	}
+	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(nocAddr))
 	s.close()
 
 	s, _ = file.sub("log")

@@ -285,7 +285,7 @@ func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
 		d.Refused.Add(1)
 		reason, detail = msg.ReasonStatus, st.String()
-		d.o.Log.Warn("ESME refused a "+q.kind(), "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
+		d.o.Log.Warn("ESME refused a receipt", "kind", q.kind(), "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
 	} else {
 		d.Sent.Add(1)
 	}
