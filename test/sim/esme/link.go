@@ -100,7 +100,8 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 		s := l.s
 		stop := context.AfterFunc(ctx, func() { s.Unbind(2 * time.Second) })
 		ended := make(chan error, 1)
-		go func() { ended <- s.Serve(&handler{t: l.r.t, s: s}) }()
+		h := &handler{t: l.r.t, s: s}
+		go func() { ended <- s.Serve(h) }()
 		var err error
 		offer := l.sessions
 		if l.id == pdu.BindReceiver {
@@ -114,6 +115,7 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 				offer = nil
 			case <-leave:
 				left = true
+				h.leave()
 				go s.Unbind(2 * time.Second)
 			case err = <-ended:
 				open = false
@@ -224,12 +226,26 @@ func (l *link) answer(t *tracker, line *books.ESMELine, resp pdu.PDU, err error)
 type handler struct {
 	t *tracker
 	s *smpp.Session
+
+	mu   sync.Mutex
+	left bool // what comes now is neither taken nor answered: the SMSC sends it again
+}
+
+func (h *handler) leave() {
+	h.mu.Lock()
+	h.left = true
+	h.mu.Unlock()
 }
 
 // HandleRequest implements smpp.Handler.
 func (h *handler) HandleRequest(p pdu.PDU) {
 	switch id := p.ID(); id {
 	case pdu.DeliverSM:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.left {
+			return
+		}
 		var m pdu.SM
 		status := pdu.ROK
 		if err := m.Decode(p); err != nil {
