@@ -14,8 +14,8 @@ import (
 	"shunt/smpp/pdu"
 )
 
-// ask calls the app's API with a body, and decodes what it answers.
-func (n *node) ask(bearer, method, path string, body any) (status int, answer map[string]any) {
+// ask calls the app's API with a body and headers, and decodes what it answers.
+func (n *node) ask(bearer, method, path string, body any, headers ...string) (status int, answer map[string]any) {
 	n.t.Helper()
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -28,6 +28,9 @@ func (n *node) ask(bearer, method, path string, body any) (status int, answer ma
 	r.Header.Set("Content-Type", "application/json")
 	if bearer != "" {
 		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -188,9 +191,6 @@ func TestOwnNumber(t *testing.T) {
 	a.smsc.text(subscriber.String()[1:], "60555", " stop ")
 	a.until("STOP is answered", func() bool { return a.smsc.takenMO() > before })
 	diverted("after STOP", false)
-	if len(a.provider.took()) < 3 {
-		t.Errorf("%d pushes, want one for each message", len(a.provider.took()))
-	}
 }
 
 // TestRecycledNumber: a feed of numbers with new subscribers ends diversion.
