@@ -29,6 +29,7 @@ type Options struct {
 	ReceiptGrace time.Duration // how long after ExpiresAt an SMS waits for the carrier's receipt; 0 = 10 min
 	Stall        time.Duration // how long a put waits for its commit to begin; 0 = 2 s
 	GiveUp       time.Duration // how long one commit may take before its puts are answered; 0 = 10 s
+	Gather       time.Duration // between the beginnings of two commits while more than a few changes come at a time; 0 = none
 
 	Room   func() error     // asked before every commit: why the disk has none; nil = store.Room of Dir
 	Now    func() time.Time // nil = time.Now
@@ -356,7 +357,12 @@ func (s *Spool) run() {
 	defer close(s.stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var begun time.Time // of the last commits
+	few := true         // they were for a few changes only
 	for {
+		if !few {
+			time.Sleep(s.o.Gather - time.Since(begun))
+		}
 		s.fire()
 		work, closing := s.take()
 		if len(work) == 0 && !s.repairDue() && !s.saveDue() {
@@ -364,9 +370,11 @@ func (s *Spool) run() {
 			if closing {
 				return
 			}
+			few = true
 			s.sleep(timer)
 			continue
 		}
+		begun, few = time.Now(), len(work) <= fewItems
 		for rest := work; ; {
 			n := portion(rest)
 			s.commitBatch(rest[:n])
@@ -379,6 +387,11 @@ func (s *Spool) run() {
 		s.keepSpare(work)
 	}
 }
+
+// fewItems is up to how many changes a commit does not make the next one wait: a
+// peer that sends one message at a time is answered as fast as the disk can, while
+// many share the fsync and the wake-ups that go with it.
+const fewItems = 4
 
 // portion is how many of the items one commit takes.
 func portion(items []item) int {
