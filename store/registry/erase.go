@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
@@ -57,22 +56,7 @@ func (r *Registry) erase(ctx context.Context, n msg.Number) (was bool, err error
 	if r.closed {
 		return was, ErrClosed
 	}
-	// DropPrefix passes over a key whose newest version is a deletion, with the
-	// older versions below it: so each gets a version that is none.
-	txn := r.db.NewTransaction(true)
-	defer txn.Discard()
-	for _, k := range keys {
-		if err := txn.Set(k, nil); err != nil {
-			return was, err
-		}
-	}
-	if err := txn.Commit(); err != nil {
-		return was, err
-	}
-	if err := r.db.DropPrefix(keys...); err != nil {
-		return was, err
-	}
-	return was, r.gone(keys)
+	return was, store.Erase(r.db, keys)
 }
 
 // traces are the keys of n: of its registration, and of every bearer of which
@@ -104,22 +88,4 @@ func (r *Registry) traces(ctx context.Context, n msg.Number) ([][]byte, error) {
 		return nil
 	})
 	return keys, err
-}
-
-// errLeft says that Badger has not done what it was told.
-var errLeft = errors.New("a table still holds it")
-
-// gone makes sure that no version of the keys is left: DropPrefix only logs
-// that a table could not be rewritten. The caller holds the gate.
-func (r *Registry) gone(keys [][]byte) error {
-	return r.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{AllVersions: true})
-		defer it.Close()
-		for _, k := range keys {
-			if it.Seek(k); it.ValidForPrefix(k) {
-				return fmt.Errorf("%s: %w", keyName(k), errLeft)
-			}
-		}
-		return nil
-	})
 }

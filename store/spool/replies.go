@@ -245,8 +245,8 @@ type replyResult struct {
 func (w *replies) commit(ops []replyOp) {
 	s := w.s
 	results := make([]replyResult, len(ops))
+	s.diskMu.RLock()
 	txn := s.db.NewTransaction(true)
-	defer txn.Discard()
 	room, seen, writes := error(nil), map[[32]byte]*Once{}, 0
 	if err := s.o.Room(); err != nil {
 		room = fmt.Errorf("spool: replies: %w", err)
@@ -278,6 +278,8 @@ func (w *replies) commit(ops []replyOp) {
 			}
 		}
 	}
+	txn.Discard()
+	s.diskMu.RUnlock()
 	w.answer(ops, results)
 }
 

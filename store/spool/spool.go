@@ -92,17 +92,18 @@ type Spool struct {
 	fresh   fresh
 
 	// The queue. The callers fill it, the committer empties it.
-	queueMu  sync.Mutex
-	queue    []item
-	underWay []item // what the committer has taken and not yet answered
-	pings    []chan struct{}
-	atDisk   atomic.Bool // the committer reads or writes for a batch; not while it tells of it
-	closing  bool
-	started  bool
-	wake     chan struct{} // holds one when the queue may not be empty
-	stopped  chan struct{} // closed when the committer has ended
-	ended    chan struct{} // closed when Close is through
-	ending   error         // what Close returns
+	queueMu    sync.Mutex
+	queue      []item
+	underWay   []item // what the committer has taken and not yet answered
+	pings      []chan struct{}
+	exclusives []func()    // called by the committer between two commits
+	atDisk     atomic.Bool // the committer reads or writes for a batch; not while it tells of it
+	closing    bool
+	started    bool
+	wake       chan struct{} // holds one when the queue may not be empty
+	stopped    chan struct{} // closed when the committer has ended
+	ended      chan struct{} // closed when Close is through
+	ending     error         // what Close returns
 
 	// The database is closed under diskMu, so that no reader is in it.
 	diskMu     sync.RWMutex
@@ -364,6 +365,7 @@ func (s *Spool) run() {
 			time.Sleep(s.o.Gather - time.Since(begun))
 		}
 		s.fire()
+		s.doAlone()
 		work, closing := s.take()
 		if len(work) == 0 && !s.repairDue() && !s.saveDue() {
 			s.keepSpare(work)
