@@ -17,7 +17,7 @@ import (
 func (a *app) registryCommand() *cobra.Command {
 	g := a.group("registry", "Look at and change who is registered", "  shunt registry count\n  shunt registry get +447700900042")
 	g.AddCommand(a.putCommand(), a.getCommand(), a.rmCommand(), a.listCommand(), a.countCommand(),
-		a.importCommand(), a.exportCommand())
+		a.importCommand(), a.exportCommand(), a.eraseCommand())
 	return g
 }
 

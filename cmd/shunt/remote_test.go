@@ -33,8 +33,9 @@ type figures struct {
 	queue  []noc.Queue
 	said   noc.Explanation
 
-	reloaded noc.Reload
-	refuses  error
+	reloaded          noc.Reload
+	refuses           error
+	pending, erasures int // of Erase: what is pending at first, and goes one by one
 }
 
 func (f *figures) Status() noc.Status      { return f.status }
@@ -53,6 +54,12 @@ func (f *figures) SetDrain(on bool) noc.Drain {
 }
 
 func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }
+
+func (f *figures) Erase(context.Context, msg.Number) (noc.Erased, error) {
+	e := noc.Erased{Registered: f.erasures == 0, Messages: 2, CDRLines: 3, Pending: max(f.pending-f.erasures, 0)}
+	f.erasures++
+	return e, nil
+}
 
 func (f *figures) Explain(q *noc.ExplainRequest, show func(string) string) (noc.Explanation, error) {
 	f.asked = *q

@@ -81,13 +81,14 @@ type Options struct {
 
 // Writer is the one that writes. One goroutine, Run, owns the files.
 type Writer struct {
-	o     Options
-	files files
-	wake  chan struct{}
-	lines chan forwarded // of forwarded messages
-	last  uint64         // the last number in the files
-	taken uint64         // the last that the spool was told to forget
-	sums  map[string]Sums
+	o        Options
+	files    files
+	wake     chan struct{}
+	lines    chan forwarded // of forwarded messages
+	erasures chan erasure
+	last     uint64 // the last number in the files
+	taken    uint64 // the last that the spool was told to forget
+	sums     map[string]Sums
 
 	Written, Dropped atomic.Uint64 // lines; forwarded messages that had no place
 	Failing          atomic.Bool
@@ -117,7 +118,7 @@ func New(o Options) (*Writer, error) {
 	}
 	w := &Writer{
 		o: o, files: files{dir: o.Dir, maxSize: o.MaxSize, maxAge: o.MaxAge, retention: o.Retention},
-		wake: make(chan struct{}, 1), lines: make(chan forwarded, maxQueued), sums: make(map[string]Sums),
+		wake: make(chan struct{}, 1), lines: make(chan forwarded, maxQueued), erasures: make(chan erasure), sums: make(map[string]Sums),
 	}
 	var err error
 	if w.last, err = w.files.recover(); err != nil {
@@ -155,6 +156,11 @@ func (w *Writer) Run(ctx context.Context) {
 			continue
 		case <-due.C:
 			waiting = false
+		case e := <-w.erasures:
+			n, err := w.erase(&e)
+			e.done <- erasedLines{n, err}
+			w.note(err)
+			continue
 		case <-tick.C:
 		case <-ctx.Done():
 			done = true
@@ -164,6 +170,7 @@ func (w *Writer) Run(ctx context.Context) {
 		if m := now.Truncate(time.Minute); err == nil && (m.After(minute) || done) {
 			err = w.writeSums(minute, now)
 			minute = m
+			w.files.age(w.last+1, now)
 		}
 		if err == nil {
 			err = w.forwarded(now)
@@ -227,6 +234,10 @@ func (w *Writer) message(o *spool.Outcome, now time.Time) *Message {
 		DoneAt: o.At.UTC(), Reason: o.Reason.String(), Event: o.Event.String(),
 	}
 	r, err := w.o.Source.Get(o.ID)
+	if errors.Is(err, spool.ErrNotFound) {
+		w.o.Log.Warn("an ended message is no longer there: it was erased, or its retention is over", "msg_id", m.ID)
+		return m
+	}
 	if err != nil {
 		w.o.Log.Error("record of an ended message cannot be read", "msg_id", m.ID, "error", err)
 		return m

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -77,7 +78,17 @@ func (f *files) recover() (last uint64, err error) {
 			return seq, nil
 		}
 	}
-	return 0, nil
+	return firstOf(newest) - 1, nil // what went before is past its retention
+}
+
+// firstOf is the number in a file's name; 1 where there is none.
+func firstOf(name string) uint64 {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(name), prefix), "-")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 1
+	}
+	return max(n, 1)
 }
 
 func (f *files) reopen(name string) error {
@@ -85,8 +96,8 @@ func (f *files) reopen(name string) error {
 	if err != nil {
 		return err
 	}
-	whole, err := wholeLines(file)
-	if err == nil {
+	whole, size, err := wholeLines(file)
+	if err == nil && whole < size { // else its time would be that of the start
 		err = file.Truncate(whole)
 	}
 	if err == nil {
@@ -104,27 +115,28 @@ func (f *files) reopen(name string) error {
 // tail reads a file backwards in pieces of this many octets.
 const tail = 64 << 10
 
-// wholeLines is the length of a file up to its last line feed.
-func wholeLines(r io.ReadSeeker) (int64, error) {
+// wholeLines is the length of a file up to its last line feed, and all of it.
+func wholeLines(r io.ReadSeeker) (whole, size int64, err error) {
 	end, err := r.Seek(0, io.SeekEnd)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	size = end
 	buf := make([]byte, tail)
 	for end > 0 {
 		n := min(end, tail)
 		if _, err := r.Seek(end-n, io.SeekStart); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if _, err := io.ReadFull(r, buf[:n]); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
-			return end - n + int64(i) + 1, nil
+			return end - n + int64(i) + 1, size, nil
 		}
 		end -= n
 	}
-	return 0, nil
+	return 0, size, nil
 }
 
 // lastSeq is the number of the last message's line in a file; 0: it has none.
@@ -155,7 +167,7 @@ func (f *files) write(lines []byte, first uint64, now time.Time) error {
 	case f.cur == nil:
 	case f.size >= f.maxSize, now.Sub(f.begun) >= f.maxAge, now.Before(f.begun):
 		f.close()
-		f.expire(now)
+		f.expire(now, "")
 	case !f.there():
 		f.close()
 	}
@@ -235,15 +247,35 @@ func (f *files) close() {
 	}
 }
 
-// expire removes files that nothing was written to for the retention.
-func (f *files) expire(now time.Time) {
+// expire removes files that nothing was written to for the retention, but for
+// one.
+func (f *files) expire(now time.Time, but string) {
 	names, err := Files(f.dir)
 	if err != nil {
 		return
 	}
 	for _, n := range names {
-		if st, err := os.Stat(n); err == nil && now.Sub(st.ModTime()) > f.retention {
+		if st, err := os.Stat(n); err == nil && n != but && now.Sub(st.ModTime()) > f.retention {
 			_ = os.Remove(n) // the next time tries again
 		}
 	}
+}
+
+// age is for a node on which nothing ends: once its newest file is past its
+// retention, an empty one with the next number takes its place.
+func (f *files) age(next uint64, now time.Time) {
+	names, err := Files(f.dir)
+	if err != nil || len(names) == 0 {
+		return
+	}
+	newest := names[len(names)-1]
+	st, err := os.Stat(newest)
+	if err == nil && st.Size() > 0 && now.Sub(st.ModTime()) > f.retention {
+		f.close()
+		if f.begin(next, now) != nil {
+			return // the next minute tries again
+		}
+		newest = f.cur.Name()
+	}
+	f.expire(now, newest)
 }

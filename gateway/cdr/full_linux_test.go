@@ -15,7 +15,11 @@ func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	s := &source{}
 	w := writer(t, dir, s, nil)
-	s.end()
+	// The limit is the process's: it must be above what the test's own files need.
+	const before = 3000
+	for range before {
+		s.end()
+	}
 	write(t, w, noon)
 	var was syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
@@ -37,16 +41,16 @@ func TestFullDisk(t *testing.T) {
 	for range 2 {
 		err := w.ends(noon.Add(time.Second))
 		w.note(err)
-		if !errors.Is(err, syscall.EFBIG) || !w.Failing.Load() || s.taken != 1 || w.files.size != size {
-			t.Fatalf("ends() = %v, failing %t, %d forgotten, %d octets; want EFBIG, true, 1, %d", err, w.Failing.Load(), s.taken, w.files.size, size)
+		if !errors.Is(err, syscall.EFBIG) || !w.Failing.Load() || s.taken != before || w.files.size != size {
+			t.Fatalf("ends() = %v, failing %t, %d forgotten, %d octets; want EFBIG, true, %d, %d", err, w.Failing.Load(), s.taken, w.files.size, before, size)
 		}
-		if got := seqs(t, dir); !slices.Equal(got, []uint64{1}) {
-			t.Fatalf("numbers %v on the full disk, want 1", got)
+		if got := seqs(t, dir); len(got) != before {
+			t.Fatalf("%d numbers on the full disk, want %d", len(got), before)
 		}
 	}
 	room(was.Cur)
 	w.note(w.ends(noon.Add(2 * time.Second)))
-	if got := seqs(t, dir); !slices.Equal(got, []uint64{1, 2, 3, 4}) || s.taken != 4 || w.Failing.Load() {
-		t.Errorf("numbers %v, %d forgotten, failing %t; want 1 to 4, 4, false", got, s.taken, w.Failing.Load())
+	if got := seqs(t, dir); !slices.Equal(got[before-1:], []uint64{before, before + 1, before + 2, before + 3}) || s.taken != before+3 || w.Failing.Load() {
+		t.Errorf("numbers %v, %d forgotten, failing %t; want the last four, all, false", got[before-1:], s.taken, w.Failing.Load())
 	}
 }

@@ -29,6 +29,9 @@ type Gateway interface {
 	// Reload reads the configuration file again; an error that is a *Refused lists
 	// what is wrong with it, and nothing has changed.
 	Reload(ctx context.Context) (Reload, error)
+	// Erase removes a number from registry, spool and call detail records; what
+	// is pending stays and is counted.
+	Erase(ctx context.Context, n msg.Number) (Erased, error)
 	// Explain decides about a message that nobody sent and touches nothing. show
 	// writes an address, or a pattern of addresses, as the answer may hold it.
 	// An error says what is wrong with the request, and quotes nothing of it.

@@ -32,6 +32,7 @@ type testGateway struct {
 	mu     sync.Mutex
 	mode   string
 	refuse error
+	erased []msg.Number
 	drain  Drain
 	panics bool
 	status Status
@@ -78,6 +79,16 @@ func (g *testGateway) SetDrain(on bool) Drain {
 }
 
 func (g *testGateway) Queue() []Queue { return nil }
+
+func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.erased = append(g.erased, n)
+	if g.refuse != nil {
+		return Erased{}, g.refuse
+	}
+	return Erased{Registered: true, Messages: 3, Pending: 1}, nil
+}
 
 func (g *testGateway) Reload(context.Context) (Reload, error) {
 	return Reload{Changed: []string{"policy.share"}, Restart: []string{}}, g.refuse
