@@ -33,6 +33,16 @@ const (
 // with what it did: see onceOf.
 const durable = "durable-idempotency"
 
+// onceParameter is the header in the document.
+func onceParameter() *huma.Param {
+	most := maxOnce
+	return &huma.Param{
+		Name: headerOnce, In: "header", Example: "7e2f0b0a-6d2c-4a4e-9f0e-3f4f1b1f5a10",
+		Description: "Chosen by the client, new for each request. The same request with the same key takes effect once, and gets the same answer for 24 hours.",
+		Schema:      &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+	}
+}
+
 // onceTable keeps what is under way and the last answers. It is safe for
 // concurrent use.
 type onceTable struct {

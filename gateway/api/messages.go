@@ -27,8 +27,9 @@ type idInput struct {
 	ID string `path:"id" maxLength:"64" doc:"The id that the push carried." example:"s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z"`
 }
 
-// metadata is a message without its text. Times are RFC 3339 in UTC.
-type metadata struct {
+// Metadata is a message without its text. Times are RFC 3339 in UTC. It is exported so
+// that the document shows its fields where it is embedded.
+type Metadata struct {
 	ID         string     `json:"id" doc:"The message's id."`
 	From       string     `json:"from" doc:"The sender, as the SMS would show it."`
 	ReceivedAt time.Time  `json:"received_at" doc:"When the gateway accepted it."`
@@ -38,14 +39,14 @@ type metadata struct {
 
 type listOutput struct {
 	Body struct {
-		Messages []metadata `json:"messages" nullable:"false"`
+		Messages []Metadata `json:"messages" nullable:"false"`
 		Next     string     `json:"next,omitempty" doc:"If there may be more: the after of the next page."`
 	}
 }
 
 type getOutput struct {
 	Body struct {
-		metadata
+		Metadata
 		Text *string `json:"text,omitempty" doc:"The text, if this device won the claim."`
 	}
 }
@@ -73,7 +74,7 @@ func (h *handlers) list(ctx context.Context, in *listInput) (*listOutput, error)
 		limit = defaultList
 	}
 	out := &listOutput{}
-	out.Body.Messages = []metadata{}
+	out.Body.Messages = []Metadata{}
 	for {
 		page := h.Spool.ByNumber(c.number, after, maxList)
 		for i := range page {
@@ -100,7 +101,7 @@ func (h *handlers) get(ctx context.Context, in *idInput) (*getOutput, error) {
 		return nil, err
 	}
 	out := &getOutput{}
-	out.Body.metadata = metadataOf(&r)
+	out.Body.Metadata = metadataOf(&r)
 	if c.holds(&r) {
 		text, err := h.text(r.ID)
 		if err != nil {
@@ -261,8 +262,8 @@ func (c *caller) mayList(r *spool.Record) bool {
 	return c.holds(r)
 }
 
-func metadataOf(r *spool.Record) metadata {
-	m := metadata{ID: r.ID.String(), From: r.From, ReceivedAt: stamp(r.ReceivedAt), State: r.State.String()}
+func metadataOf(r *spool.Record) Metadata {
+	m := Metadata{ID: r.ID.String(), From: r.From, ReceivedAt: stamp(r.ReceivedAt), State: r.State.String()}
 	if !r.ClaimBy.IsZero() {
 		t := stamp(r.ClaimBy)
 		m.ClaimBy = &t

@@ -19,6 +19,18 @@ const (
 
 var exampleMessage = map[string]any{"id": exampleID, "from": "ACME", "received_at": exampleTime, "claim_by": exampleBy, "state": "PUSHED"}
 
+var exampleDevice = map[string]any{
+	"id": "4f0c7a52", "app": "chat", "platform": "fcm", "sandbox": false, "state": "active", "features": []any{"receipts", "read", "reply"},
+	"permission": "granted", "preference": 0, "registered_at": exampleTime, "proven_at": exampleTime,
+}
+
+// with is a copy with more in it.
+func with(m, more map[string]any) map[string]any {
+	m = maps.Clone(m)
+	maps.Copy(m, more)
+	return m
+}
+
 // examples are a request's body and a success's, by operation. Whoever adds an
 // operation adds its own.
 var examples = map[string]struct{ request, response any }{
@@ -29,6 +41,20 @@ var examples = map[string]struct{ request, response any }{
 		request:  map[string]any{"message_id": exampleID, "text": "Tuesday, please."},
 		response: map[string]any{"id": exampleReply, "message_id": exampleID, "accepted_at": exampleTime},
 	},
+	"begin-verification": {
+		request:  map[string]any{"number": "+447700900042", "app": "chat", "format": "android", "hash": "FA+9qCX9VSu"},
+		response: map[string]any{"id": "v4pJ0cQ2mXkW8Zb7", "expires_at": exampleBy, "resend_after": exampleBy},
+	},
+	"check-verification": {
+		request:  map[string]any{"code": "123456"},
+		response: map[string]any{"proof": "p9Qm3s7Lr2Vw5Xy8", "expires_at": exampleBy},
+	},
+	"put-device": {
+		request:  map[string]any{"proof": "p9Qm3s7Lr2Vw5Xy8", "app": "chat", "platform": "fcm", "token": "d3adb33f", "features": []any{"receipts", "read", "reply"}, "permission": "granted"},
+		response: with(exampleDevice, map[string]any{"bearer": "q2Zr6mYk0Xw4Vt8Sp1Jn5Lb9Hc3Fd7Ga", "token_type": "Bearer"}),
+	},
+	"get-device":  {response: exampleDevice},
+	"heartbeat":   {request: map[string]any{"permission": "granted"}},
 	"open-stream": {response: ":\n\nid: " + exampleID + "\nevent: message\ndata: {\"id\":\"" + exampleID + "\",\"from\":\"ACME\",\"received_at\":\"" + exampleTime + "\",\"claim_by\":\"" + exampleBy + "\",\"state\":\"ACCEPTED\"}\n\nevent: superseded\ndata: {\"id\":\"" + exampleID + "\",\"reason\":\"sms\"}\n\n"},
 }
 
@@ -37,6 +63,9 @@ var examples = map[string]struct{ request, response any }{
 var problemsOf = map[int]struct{ code, detail string }{
 	http.StatusBadRequest:            {codeInvalid, "the body could not be read"},
 	http.StatusUnauthorized:          {codeUnauthorized, "send the device's bearer as Authorization: Bearer …"},
+	http.StatusForbidden:             {codeProof, "the proof is unknown, used or over: prove the number again"},
+	http.StatusGone:                  {codeExpired, "this verification is over: begin a new one"},
+	http.StatusNotImplemented:        {codeNotOffered, "the operator has not configured this"},
 	http.StatusNotFound:              {codeNotFound, "no such message for this device"},
 	http.StatusConflict:              {codeSuperseded, "the message went out as SMS or another device has claimed it"},
 	http.StatusRequestEntityTooLarge: {codeTooLarge, "the body is longer than 16384 octets"},

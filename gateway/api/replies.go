@@ -66,7 +66,7 @@ func (h *handlers) registerReplies(a huma.API) {
 		DefaultStatus: http.StatusAccepted, Security: []map[string][]string{{bearerScheme: {}}},
 		Errors:       []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 		MaxBodyBytes: maxBody, Metadata: map[string]any{durable: true},
-		Middlewares: huma.Middlewares{h.idempotent},
+		Middlewares: huma.Middlewares{h.idempotent}, Parameters: []*huma.Param{onceParameter()},
 	}, h.reply)
 }
 

@@ -22,7 +22,8 @@ func (h *handlers) registerVerifications(a huma.API) {
 		Summary:       "Begin to prove a number",
 		Description:   "With channel sms a code of six digits goes to the number as SMS. With silent-mo the user sends the nonce of the answer to its short code, from the number. The answer is the same for every number.",
 		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxBody,
-		Errors: []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable},
+		Middlewares: huma.Middlewares{h.idempotent}, Parameters: []*huma.Param{onceParameter()},
+		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable},
 	}, h.beginVerification)
 	huma.Register(a, huma.Operation{
 		OperationID: "check-verification", Method: http.MethodPost, Path: "/v1/verifications/{id}/check",
