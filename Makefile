@@ -99,6 +99,8 @@ install: build ## binaries, units, catalogue, completions, manual pages (DESTDIR
 	  chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u"; done
 	install -m 644 systemd/preset/50-shunt.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
 	install -m 644 systemd/catalog/shunt.catalog $(DESTDIR)/usr/lib/systemd/catalog
+	install -d $(DESTDIR)$(PREFIX)/share/shunt
+	install -m 644 systemd/monitoring/* $(DESTDIR)$(PREFIX)/share/shunt
 	install -m 644 systemd/sysusers.d/shunt.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	install -m 644 systemd/tmpfiles.d/shunt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	[ -e $(DESTDIR)/etc/shunt/shunt.toml ] || install -m 640 systemd/shunt.toml $(DESTDIR)/etc/shunt/shunt.toml

@@ -256,10 +256,12 @@ func (g *Gateway) spoolIt(b *upstream.Bind, p pdu.PDU, m *spool.Message, failed 
 
 // spoolHeld does that with what is held already.
 func (g *Gateway) spoolHeld(b *upstream.Bind, resp pdu.ID, seq uint32, m *spool.Message, failed func()) {
-	noted := g.resubmits.Begin(&b.State.(*session).submits, resubmit.KeyOf(b.Account, m.PDU), m.WireID, time.Now())
+	began := time.Now()
+	noted := g.resubmits.Begin(&b.State.(*session).submits, resubmit.KeyOf(b.Account, m.PDU), m.WireID, began)
 	g.spool.Put(m, func(err error) {
 		g.counted(b, m.PDU, err)
 		if err == nil {
+			g.timings.diverted(time.Since(began))
 			g.resubmits.Accepted(noted, b.AnswerAt(pdu.AppendMessageResp(nil, resp, pdu.ROK, seq, m.WireID)))
 			return
 		}

@@ -55,9 +55,7 @@ func (g *Gateway) edgeCounters() map[string]uint64 {
 		"blocks": &c.Blocks, "not-allowed": &c.NotAllowed, "max-binds": &c.TooManyBinds, "drained": &c.Drained, "dials-refused": &c.DialsRefused,
 		"outbinds-taken": &c.OutbindsTaken, "outbinds-refused": &c.OutbindsRefused,
 	} {
-		if v := n.Load(); v > 0 {
-			all[name] = v
-		}
+		all[name] = n.Load()
 	}
 	return all
 }

@@ -52,6 +52,7 @@ type Gateway struct {
 	receipts   *receipt.Deliverer
 	streams    *api.Streams
 	records    *cdr.Writer
+	timings    *timings
 	senders    []push.Sender
 
 	listeners   []net.Listener // SMPP
@@ -126,6 +127,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err = g.use(cfg); err != nil {
 		return nil, err
 	}
+	g.timings = newTimings(cfg.Apps)
 	g.lines = newLines(log)
 	g.lines.setMode(cfg.Log.Messages)
 	if err = g.makeOwners(); err != nil {
@@ -143,7 +145,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
 		Finished: func(*spool.Record) { g.records.Ended() },
 		Letter:   g.judgeLetter, Text: g.textOfMessage, Log: log,
-		Streams: g.streams, Grace: cfg.API.StreamGrace,
+		Streams: g.streams, Grace: cfg.API.StreamGrace, Took: g.timings.pushed,
 	}
 	if g.own != nil {
 		o.Carrier = carrier{g.own}
@@ -244,6 +246,7 @@ func (g *Gateway) makeProxy(hub *upstream.Hub, decider upstream.Decider) error {
 		return err
 	}
 	engine.Inactivity = g.cfg.SMPP.Inactivity
+	engine.Answered = g.timings.forwarded
 	g.hub = hub
 	g.proxy = &upstream.Proxy{
 		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
@@ -383,7 +386,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
-		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log})
+		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write})
 		serve(func() error { return s.ServeOn(serving, g.web) })
 	}
 	serve(func() error { g.watch(serving); return nil })

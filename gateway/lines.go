@@ -65,6 +65,7 @@ func (g *Gateway) observe(c spool.Change) {
 	if c.Event.Kind == msg.EvClaimDeadline && !c.Replay {
 		g.owners.missed(c.Record.To, c.Record.App)
 	}
+	g.timings.observe(&c)
 	g.lines.observe(&c)
 	g.dispatcher.Observe(c)
 }

@@ -25,6 +25,11 @@ type Config struct {
 	Inactivity  time.Duration // a peer that sends nothing but enquire_link so long is unbound, §7.2 inactivity_timer (never)
 	TLS         *tls.Config   // Dial only: nil connects without TLS
 	Local       netip.Addr    // Dial only: the source address; the zero Addr leaves it to the system
+
+	// Answered is told how long the answer to a forwarded submit_sm took, of one
+	// at a time: while one is timed the others are not. The reader calls it; it
+	// must not block. May be nil.
+	Answered func(after time.Duration)
 }
 
 func (c Config) withDefaults() Config {
@@ -101,6 +106,8 @@ type Session struct {
 	done        chan struct{}
 	marks       expiryMarks   // the writer goroutine's own, under out.mu
 	linkPending bool          // an enquire_link is out; the writer goroutine's own
+	timedSeq    atomic.Uint32 // the forwarded submit_sm whose answer is timed, 0: none
+	timedAt     atomic.Int64  // when it came: nanoseconds since start
 	askedSeq    atomic.Uint32 // the sequence_number of the last request without a slot, 0 once it is answered
 
 	Stats Stats
@@ -189,6 +196,10 @@ func (s *Session) Forward(p pdu.PDU) error {
 		return w.err
 	}
 	seq := s.win.reserve(p.Seq(), false)
+	if s.timedSeq.Load() == 0 && s.cfg.Answered != nil && p.ID() == pdu.SubmitSM {
+		s.timedAt.Store(int64(time.Since(s.start)))
+		s.timedSeq.Store(seq)
+	}
 	at := len(w.buf)
 	w.buf = append(w.buf, p...)
 	pdu.PDU(w.buf[at:]).SetSeq(seq)
@@ -511,6 +522,11 @@ func (s *Session) handleResponse(h Handler, p pdu.PDU) {
 	}
 	switch {
 	case ok && !own:
+		if seq == s.timedSeq.Load() {
+			after := time.Since(s.start) - time.Duration(s.timedAt.Load())
+			s.timedSeq.Store(0)
+			s.cfg.Answered(after)
+		}
 		p.SetSeq(orig)
 		h.HandleResponse(p)
 	case ok:

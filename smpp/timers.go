@@ -53,6 +53,9 @@ func (s *Session) keep(now time.Time) {
 	if len(late) > 0 {
 		s.out.room.Broadcast()
 	}
+	if seq := s.timedSeq.Load(); seq != 0 && now.Sub(s.start)-time.Duration(s.timedAt.Load()) > s.cfg.Response {
+		s.timedSeq.CompareAndSwap(seq, 0) // it may never be answered
+	}
 	s.marks.add(now, s.win.last, s.cfg.Response)
 	if s.win.full() {
 		if seq, ok := s.marks.before(now.Add(-s.cfg.Response)); ok {

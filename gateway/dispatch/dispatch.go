@@ -65,6 +65,9 @@ type Options struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 
+	// Took is told how long each push took; it must not block. May be nil.
+	Took func(app, provider string, o push.Outcome, after time.Duration)
+
 	Streams Streams       // nil: there are none
 	Grace   time.Duration // how long what was announced on a stream waits before it is pushed
 }

@@ -45,7 +45,7 @@ func newApp(c App, log *slog.Logger) *app {
 	}
 	a := &app{App: c, jobs: newQueue[arrival]()}
 	add := func(e environment, s push.Sender, workers int) {
-		l := &lane{env: e, sender: s, workers: workers, parts: newQueue[part]()}
+		l := &lane{app: c.ID, env: e, sender: s, workers: workers, parts: newQueue[part]()}
 		l.log = log.With("app", c.ID, "provider", e.platform.String(), "sandbox", e.sandbox)
 		l.took.Store(int64(defaultTook))
 		a.lanes = append(a.lanes, l)
@@ -106,6 +106,7 @@ type environment struct {
 // lane is an app's way to one environment: its own queue, workers and breaker,
 // so that a provider that stands still holds back no other.
 type lane struct {
+	app     string
 	env     environment
 	sender  push.Sender
 	log     *slog.Logger
@@ -193,7 +194,11 @@ func (d *Dispatcher) try(ctx context.Context, l *lane, n push.Notification) (r p
 		return push.Result{Outcome: push.Busy, Reason: breakerOpen}, false
 	}
 	r = l.sender.Send(ctx, n)
+	began := now
 	now = d.o.Now()
+	if d.o.Took != nil {
+		d.o.Took(l.app, l.env.platform.String(), r.Outcome, now.Sub(began))
+	}
 	if r.TokenBusy {
 		l.resting.add(n.Token, now, r.RetryAfter)
 		r.RetryAfter = 0 // the token's, not the lane's

@@ -51,6 +51,9 @@ func (s *Web) writeMetrics(w io.Writer) {
 	counter(w, "shunt_cdr_dropped_total", c.CDRDropped)
 	gauge(w, "shunt_cdr_failing", truth(c.CDRFailing))
 	s.writeVerdicts(w)
+	if s.o.Timings != nil {
+		s.o.Timings(w)
+	}
 	metrics.WriteProcessMetrics(w)
 }
 

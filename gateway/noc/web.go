@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ type Watched interface {
 type WebOptions struct {
 	Gateway Watched
 	Log     *slog.Logger
+	Timings func(io.Writer) // writes histograms for /metrics; may be nil
 }
 
 // Web answers monitoring: /metrics, /healthz, /readyz. It changes nothing and
@@ -63,7 +65,7 @@ func (s *Web) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.writeMetrics(&b)
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(b.Bytes()) // a client that left is not our fault
+	_, _ = w.Write(withHelp(b.Bytes())) // a client that left is not our fault
 }
 
 func (s *Web) healthz(w http.ResponseWriter, _ *http.Request) {

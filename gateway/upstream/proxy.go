@@ -194,7 +194,9 @@ func (x *Proxy) serveConn(ctx context.Context, conn net.Conn, w *waiting, deadli
 
 // serveSession brings a connection to a bind and serves that.
 func (x *Proxy) serveSession(ctx context.Context, conn net.Conn, e *entry) {
-	down := smpp.NewSession(conn, x.SMPP)
+	towards := x.SMPP
+	towards.Answered = nil // of what the SMSC answers alone
+	down := smpp.NewSession(conn, towards)
 	e.down, e.peer = down, addrOf(conn.RemoteAddr())
 	stop := context.AfterFunc(ctx, func() {
 		if !e.adopted.Load() && !x.Hub.bound(down) {

@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"io"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"shunt/gateway/config"
+	"shunt/gateway/msg"
+	"shunt/push"
+	"shunt/store/spool"
+)
+
+// timings are the histograms of /metrics, in seconds. They are safe for
+// concurrent use.
+type timings struct {
+	set *metrics.Set
+
+	// From a submit_sm to its answer: of forwarded ones, one at a time on each
+	// bind (see smpp.Config.Answered), and of all diverted ones.
+	smpp, app *metrics.PrometheusHistogram
+	// From a diverted message to the app's claim; of one that was put off, from
+	// when it was due.
+	claims map[string]*metrics.PrometheusHistogram // by app
+}
+
+// Bounds of the buckets, in seconds.
+var (
+	answerBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+	claimBounds  = []float64{.05, .1, .25, .5, 1, 2, 3, 5, 8, 13, 20, 30, 45, 60, 120, 300, 600}
+	pushBounds   = []float64{.005, .01, .025, .05, .1, .15, .25, .5, 1, 2.5, 5, 10}
+)
+
+func newTimings(apps []config.App) *timings {
+	t := &timings{set: metrics.NewSet(), claims: make(map[string]*metrics.PrometheusHistogram, len(apps))}
+	t.smpp = t.set.NewPrometheusHistogramExt(`shunt_submit_response_seconds{leg="smpp"}`, answerBounds)
+	t.app = t.set.NewPrometheusHistogramExt(`shunt_submit_response_seconds{leg="app"}`, answerBounds)
+	for i := range apps {
+		id := apps[i].ID
+		t.claims[id] = t.set.NewPrometheusHistogramExt(`shunt_divert_claim_seconds{app=`+quoted(id)+`}`, claimBounds)
+	}
+	return t
+}
+
+// quoted is a label's value; an app's id comes from the configuration.
+func quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
+}
+
+func (t *timings) forwarded(after time.Duration) { t.smpp.Update(after.Seconds()) }
+func (t *timings) diverted(after time.Duration)  { t.app.Update(after.Seconds()) }
+
+// pushed takes what one push took, whatever came of it.
+func (t *timings) pushed(app, provider string, o push.Outcome, after time.Duration) {
+	t.set.GetOrCreatePrometheusHistogramExt(`shunt_push_seconds{app=`+quoted(app)+`,provider=`+quoted(provider)+`,outcome=`+quoted(o.String())+`}`, pushBounds).Update(after.Seconds())
+}
+
+// observe takes a claim that won.
+func (t *timings) observe(c *spool.Change) {
+	if c.Replay || c.To != msg.Claimed || c.From == msg.Claimed {
+		return
+	}
+	h := t.claims[c.Record.App]
+	if h == nil {
+		return
+	}
+	from := c.Record.ReceivedAt
+	if c.Record.DueAt.After(from) {
+		from = c.Record.DueAt
+	}
+	h.Update(max(c.Event.At.Sub(from), 0).Seconds())
+}
+
+func (t *timings) write(w io.Writer) { t.set.WritePrometheus(w) }
