@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/api"
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
@@ -72,6 +73,9 @@ type Gateway struct {
 	reloads  sync.Mutex
 	lines    *lines
 
+	alarms  *alarm.Store
+	webhook *alarm.Webhook // nil: alarms are sent nowhere
+
 	owners   owners
 	mode     *modeFile
 	drain    drain
@@ -113,6 +117,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if g.mode, err = openMode(filepath.Join(cfg.Node.DataDir, "divert"), cfg.Intercept.Divert); err != nil {
 		return nil, err
 	}
+	g.makeAlarms()
 	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
 		return nil, err
 	}
@@ -359,6 +364,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.receipts.Run(legs) })
 	legsDone.Go(func() { g.records.Run(legs) })
 	legsDone.Go(func() { g.owners.run(legs, g) })
+	legsDone.Go(func() { g.alarms.Run(legs) })
+	if g.webhook != nil {
+		legsDone.Go(func() { g.webhook.Run(legs) })
+	}
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}
@@ -379,7 +388,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {
-		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log, TempDir: g.cfg.Node.DataDir})
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Log: g.log, TempDir: g.cfg.Node.DataDir})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
@@ -387,6 +396,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.web) })
 	}
 	serve(func() error { g.watch(serving); return nil })
+	serve(func() error { g.watchAlarms(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
 	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
 	serve(func() error { g.tellManager(serving); return nil })

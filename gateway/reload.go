@@ -20,6 +20,7 @@ type live struct {
 	cfg      *config.Config
 	policy   *route.Policy
 	accounts map[string]upstream.Account // by system_id
+	expiries []expiry                    // of the certificates that the configuration names
 }
 
 func (g *Gateway) config() *config.Config { return g.live.Load().cfg }
@@ -29,7 +30,7 @@ func (g *Gateway) policy() *route.Policy { return g.live.Load().policy }
 // use makes cfg the configuration in use, for binds that are up too. On an error
 // nothing changes.
 func (g *Gateway) use(cfg *config.Config) error {
-	l := &live{cfg: cfg, policy: policyOf(cfg)}
+	l := &live{cfg: cfg, policy: policyOf(cfg), expiries: expiriesOf(cfg)}
 	l.policy.Proven = g.proven
 	if l.policy.AcceptedWithin > 0 {
 		l.policy.Accepted = g.accepted.Last

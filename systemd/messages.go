@@ -32,6 +32,8 @@ var Messages = []Message{
 	{"92d254d7fe0340e4808f532c9af26054", "spool's disk does not answer, new messages are refused until it does"},
 	{"17d104f66e3342b0b3e45fcec83c2a8d", "spool's disk answers again"},
 	{"86b22542b5814f0aaffc4798d551e17d", "spool record cannot be read, set aside"},
+	{"b5d1c7e09a3f4e6f8d2746a1c05be93d", "alarm raised"},
+	{"e27f40b86c9d4d1ba5f3183d7c6e0a52", "alarm cleared"},
 	{"98177d4622d24a85be8804180025cd7f", "own bind is up"},
 	{"884f31660a434e8899ef1e6ea55cafd9", "own bind is down"},
 	{"8e71e249e05046ee8adb2a053379959f", "bound"},

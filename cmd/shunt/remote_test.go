@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/store/registry"
@@ -67,6 +68,7 @@ type rig struct {
 	gateway figures
 	reg     *registry.Registry
 	spool   *spool.Spool
+	alarms  *alarm.Store
 	socket  string
 }
 
@@ -94,7 +96,8 @@ func newRig(t *testing.T) *rig {
 	}
 	r.spool.Start()
 	closing(r.spool)
-	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Log: slog.New(slog.DiscardHandler)})
+	r.alarms = alarm.Open(alarm.Options{Log: slog.New(slog.DiscardHandler)})
+	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Alarms: r.alarms, Log: slog.New(slog.DiscardHandler)})
 	l, err := noc.Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)

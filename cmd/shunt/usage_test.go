@@ -133,6 +133,8 @@ var remotes = [][]string{
 	{"drain", "--no-wait"},
 	{"undrain"},
 	{"queue"},
+	{"alarms"},
+	{"alarms", "--all", "--json"},
 	{"selftest"},
 	{"trace", "s01", "-f"},
 	{"top", "--once"},

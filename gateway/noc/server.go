@@ -23,6 +23,7 @@ type Options struct {
 	Gateway  Gateway
 	Registry Registry
 	Spool    Spool
+	Alarms   Alarms
 	Log      *slog.Logger
 
 	// TempDir takes a bulk while it is checked, in a file that has no name;
@@ -60,6 +61,7 @@ func NewServer(o Options) *Server {
 	for pattern, h := range map[string]handler{
 		"GET /v1/status":               s.status,
 		"GET /v1/sessions":             s.sessions,
+		"GET /v1/alarms":               s.alarms,
 		"GET /v1/divert":               s.divert,
 		"PUT /v1/divert":               s.setDivert,
 		"GET /v1/drain":                s.drain,
