@@ -16,6 +16,7 @@ import (
 
 	"shunt/gateway/alarm"
 	"shunt/gateway/api"
+	"shunt/gateway/audit"
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
@@ -74,6 +75,7 @@ type Gateway struct {
 	lines    *lines
 
 	alarms  *alarm.Store
+	audit   *audit.Log
 	webhook *alarm.Webhook // nil: alarms are sent nowhere
 
 	owners   owners
@@ -121,6 +123,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
 		return nil, err
 	}
+	g.audit = audit.Open(filepath.Join(cfg.Node.DataDir, "audit"), log) // the registry's lock is ours: nobody else writes there
 	apps, err := g.openApps()
 	if err != nil {
 		return nil, err
@@ -365,6 +368,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.records.Run(legs) })
 	legsDone.Go(func() { g.owners.run(legs, g) })
 	legsDone.Go(func() { g.alarms.Run(legs) })
+	legsDone.Go(func() { g.audit.Run(legs) })
 	if g.webhook != nil {
 		legsDone.Go(func() { g.webhook.Run(legs) })
 	}
@@ -388,7 +392,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {
-		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Log: g.log, TempDir: g.cfg.Node.DataDir})
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Audit: g.audit, Log: g.log, TempDir: g.cfg.Node.DataDir})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
@@ -440,6 +444,11 @@ func (g *Gateway) close() {
 	}
 	for _, s := range g.senders {
 		_ = s.Close()
+	}
+	if g.audit != nil {
+		if err := g.audit.Close(); err != nil {
+			g.log.Error("audit did not close cleanly", "error", err)
+		}
 	}
 	if g.spool != nil {
 		if err := g.spool.Close(); err != nil {

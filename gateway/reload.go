@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"shunt/gateway/audit"
 	"shunt/gateway/config"
 	"shunt/gateway/noc"
 	"shunt/gateway/route"
@@ -185,6 +186,20 @@ func keyOf(field string) string {
 		b.WriteRune(c)
 	}
 	return strings.ToLower(b.String())
+}
+
+// Hangup is a reload by SIGHUP, whose sender is not known. Like any other it is
+// refused if it cannot be recorded.
+func (g *Gateway) Hangup() {
+	a, err := g.audit.Begin(audit.Actor{UID: -1, User: "(signal)"}, "reload", "SIGHUP", false)
+	if err != nil {
+		g.notifier.Reloading() // a service manager waits for the end of what it asked for
+		g.notifier.Ready(g.line(&figures{}, g.started))
+		g.log.Error("configuration refused, the one in use stays", "file", g.cfg.File, "error", err)
+		return
+	}
+	_, err = g.Reload() // it logs what is wrong
+	a.End("", noc.ResultOf(err))
 }
 
 // Reload implements noc.Gateway.

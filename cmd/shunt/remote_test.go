@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shunt/gateway/alarm"
+	"shunt/gateway/audit"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/store/registry"
@@ -69,6 +70,7 @@ type rig struct {
 	reg     *registry.Registry
 	spool   *spool.Spool
 	alarms  *alarm.Store
+	audit   *audit.Log
 	socket  string
 }
 
@@ -97,7 +99,9 @@ func newRig(t *testing.T) *rig {
 	r.spool.Start()
 	closing(r.spool)
 	r.alarms = alarm.Open(alarm.Options{Log: slog.New(slog.DiscardHandler)})
-	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Alarms: r.alarms, Log: slog.New(slog.DiscardHandler)})
+	r.audit = audit.Open(filepath.Join(dir, "audit"), slog.New(slog.DiscardHandler))
+	closing(r.audit)
+	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Alarms: r.alarms, Audit: r.audit, Log: slog.New(slog.DiscardHandler)})
 	l, err := noc.Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shunt/gateway/alarm"
+	"shunt/gateway/audit"
 	"shunt/gateway/msg"
 	"shunt/store/registry"
 	"shunt/store/spool"
@@ -111,6 +112,7 @@ type rig struct {
 	gateway *testGateway
 	reg     *registry.Registry
 	spool   *spool.Spool
+	audit   *audit.Log
 	server  *Server
 	socket  string
 	log     *logBuffer
@@ -151,7 +153,11 @@ func newRig(t testing.TB) *rig {
 	r.spool.Start()
 	t.Cleanup(func() { mustClose(t, r.spool) })
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r.server = NewServer(Options{Gateway: r.gateway, Registry: r.reg, Spool: r.spool, Log: log, TempDir: t.TempDir()})
+	r.audit = audit.Open(filepath.Join(dir, "audit"), log)
+	t.Cleanup(func() { mustClose(t, r.audit) })
+	r.server = NewServer(Options{
+		Gateway: r.gateway, Registry: r.reg, Spool: r.spool, Alarms: alarm.Open(alarm.Options{Log: log}), Audit: r.audit, Log: log, TempDir: t.TempDir(),
+	})
 	l, err := Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)
