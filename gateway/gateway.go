@@ -14,7 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/api"
+	"shunt/gateway/audit"
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
@@ -73,6 +75,10 @@ type Gateway struct {
 	reloads  sync.Mutex
 	lines    *lines
 
+	alarms  *alarm.Store
+	audit   *audit.Log
+	webhook *alarm.Webhook // nil: alarms are sent nowhere
+
 	owners   owners
 	mode     *modeFile
 	drain    drain
@@ -114,9 +120,11 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if g.mode, err = openMode(filepath.Join(cfg.Node.DataDir, "divert"), cfg.Intercept.Divert); err != nil {
 		return nil, err
 	}
+	g.makeAlarms()
 	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
 		return nil, err
 	}
+	g.audit = audit.Open(filepath.Join(cfg.Node.DataDir, "audit"), log) // the registry's lock is ours: nobody else writes there
 	apps, err := g.openApps()
 	if err != nil {
 		return nil, err
@@ -362,6 +370,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.receipts.Run(legs) })
 	legsDone.Go(func() { g.records.Run(legs) })
 	legsDone.Go(func() { g.owners.run(legs, g) })
+	legsDone.Go(func() { g.alarms.Run(legs) })
+	legsDone.Go(func() { g.audit.Run(legs) })
+	if g.webhook != nil {
+		legsDone.Go(func() { g.webhook.Run(legs) })
+	}
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}
@@ -382,7 +395,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {
-		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Log: g.log, TempDir: g.cfg.Node.DataDir})
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Audit: g.audit, Log: g.log, TempDir: g.cfg.Node.DataDir})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
@@ -390,6 +403,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.web) })
 	}
 	serve(func() error { g.watch(serving); return nil })
+	serve(func() error { g.watchAlarms(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
 	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
 	serve(func() error { g.tellManager(serving); return nil })
@@ -433,6 +447,11 @@ func (g *Gateway) close() {
 	}
 	for _, s := range g.senders {
 		_ = s.Close()
+	}
+	if g.audit != nil {
+		if err := g.audit.Close(); err != nil {
+			g.log.Error("audit did not close cleanly", "error", err)
+		}
 	}
 	if g.spool != nil {
 		if err := g.spool.Close(); err != nil {

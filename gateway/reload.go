@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"shunt/gateway/audit"
 	"shunt/gateway/config"
 	"shunt/gateway/noc"
 	"shunt/gateway/route"
@@ -20,6 +21,7 @@ type live struct {
 	cfg      *config.Config
 	policy   *route.Policy
 	accounts map[string]upstream.Account // by system_id
+	expiries []expiry                    // of the certificates that the configuration names
 }
 
 func (g *Gateway) config() *config.Config { return g.live.Load().cfg }
@@ -29,7 +31,7 @@ func (g *Gateway) policy() *route.Policy { return g.live.Load().policy }
 // use makes cfg the configuration in use, for binds that are up too. On an error
 // nothing changes.
 func (g *Gateway) use(cfg *config.Config) error {
-	l := &live{cfg: cfg, policy: policyOf(cfg)}
+	l := &live{cfg: cfg, policy: policyOf(cfg), expiries: expiriesOf(cfg)}
 	l.policy.Proven = g.proven
 	if l.policy.AcceptedWithin > 0 {
 		l.policy.Accepted = g.accepted.Last
@@ -184,6 +186,20 @@ func keyOf(field string) string {
 		b.WriteRune(c)
 	}
 	return strings.ToLower(b.String())
+}
+
+// Hangup is a reload by SIGHUP, whose sender is not known. Like any other it is
+// refused if it cannot be recorded.
+func (g *Gateway) Hangup() {
+	a, err := g.audit.Begin(audit.Actor{UID: -1, User: "(signal)"}, "reload", "SIGHUP", false)
+	if err != nil {
+		g.notifier.Reloading() // a service manager waits for the end of what it asked for
+		g.notifier.Ready(g.line(&figures{}, g.started))
+		g.log.Error("configuration refused, the one in use stays", "file", g.cfg.File, "error", err)
+		return
+	}
+	_, err = g.Reload() // it logs what is wrong
+	a.End("", noc.ResultOf(err))
 }
 
 // Reload implements noc.Gateway.

@@ -124,6 +124,7 @@ func (c *control) Status() noc.Status {
 		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(), Drain: g.drain.on.Load(),
 		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
 		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
+		Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
 	}
 	if g.apiListener != nil {
 		s.API = []string{g.apiListener.Addr().String()}
@@ -141,6 +142,9 @@ func (c *control) Status() noc.Status {
 	}
 	for _, l := range g.dispatcher.Lanes() {
 		s.Push = append(s.Push, pushLane(&l))
+	}
+	if u := g.proxy.Unreachable(); u != nil {
+		s.UpstreamError, s.UpstreamErrorAt = u.Err.Error(), u.At.UTC()
 	}
 	if g.own != nil {
 		s.Own = append(s.Own, ownBind(g.own.State()))

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -172,6 +173,9 @@ func (a *app) restoreCommand() *cobra.Command {
 			}
 			m, numbers, err := a.restore(args[0], dataDir, key)
 			if err != nil {
+				return err
+			}
+			if err := recorded(dataDir, "restore", fmt.Sprintf("backup of %s, %s", m.Node, m.At.Format(time.RFC3339)), func() error { return nil }); err != nil {
 				return err
 			}
 			if a.json {

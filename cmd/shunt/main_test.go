@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"shunt/gateway/audit"
 	"shunt/gateway/config"
 	"shunt/gateway/noc"
 )
@@ -229,6 +230,10 @@ func TestRunAfterKill(t *testing.T) {
 	file, socket := transit(t, "")
 	p := startProcess(t, "gateway", "run", "-c", file, "--log-format", "json")
 	p.await(t, `"msg":"serving"`)
+	if r := shunt(t, "divert", "off", "--socket", socket); r.code != 0 {
+		t.Errorf("divert off = %+v, want exit 0", r)
+	}
+	p.await(t, `"msg":"operator action"`)
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -236,8 +241,26 @@ func TestRunAfterKill(t *testing.T) {
 		t.Error("run after SIGKILL = nil, want a signal")
 	}
 	wantLine(t, "status on the left socket", shunt(t, "status", "--socket", socket), 1, "nobody answers")
+	chain := filepath.Join(filepath.Dir(file), "data", "audit", audit.FileName)
+	whole, err := os.ReadFile(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(chain, append(whole, whole[:99]...), 0o600); err != nil { // killed while it wrote a line
+		t.Fatal(err)
+	}
+	torn := shunt(t, "audit", "verify", chain)
+	if torn.code != 1 || !strings.Contains(torn.out, "BROKEN at line 3: it has no line end") {
+		t.Errorf("audit verify of a torn file = %+v, want exit 1", torn)
+	}
 	p = startProcess(t, "gateway", "run", "-c", file)
 	p.await(t, "serving")
+	if r := shunt(t, "audit", "verify", "--socket", socket); r.code != 0 || !strings.Contains(r.out, "3 sound") {
+		t.Errorf("audit verify after the start = %+v, want it sound", r)
+	}
+	if r := shunt(t, "audit", "list", "--socket", socket); !strings.Contains(r.out, "audit repair") || !strings.Contains(r.out, "99 octets") {
+		t.Errorf("audit list = %+v, want what was set aside", r)
+	}
 	if r := shunt(t, "status", "--socket", socket); r.code != 0 {
 		t.Errorf("status = %+v, want exit 0", r)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shunt/gateway/alarm"
+	"shunt/gateway/audit"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/store/registry"
@@ -74,6 +76,8 @@ type rig struct {
 	gateway figures
 	reg     *registry.Registry
 	spool   *spool.Spool
+	alarms  *alarm.Store
+	audit   *audit.Log
 	socket  string
 }
 
@@ -101,7 +105,10 @@ func newRig(t *testing.T) *rig {
 	}
 	r.spool.Start()
 	closing(r.spool)
-	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Log: slog.New(slog.DiscardHandler)})
+	r.alarms = alarm.Open(alarm.Options{Log: slog.New(slog.DiscardHandler)})
+	r.audit = audit.Open(filepath.Join(dir, "audit"), slog.New(slog.DiscardHandler))
+	closing(r.audit)
+	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Alarms: r.alarms, Audit: r.audit, Log: slog.New(slog.DiscardHandler)})
 	l, err := noc.Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)

@@ -92,6 +92,7 @@ func (a *app) root() *cobra.Command {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.statusCommand(), a.sessionsCommand(),
 		a.traceCommand(), a.explainCommand(), a.divertCommand(), a.drainCommand(), a.undrainCommand(), a.queueCommand(),
+		a.alarmsCommand(), a.auditCommand(),
 		a.topCommand(), a.selftestCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")

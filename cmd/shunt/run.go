@@ -49,7 +49,7 @@ func runGateway(ctx context.Context, g *gateway.Gateway, hup <-chan os.Signal) e
 		for {
 			select {
 			case <-hup:
-				_, _ = g.Reload() // it logs what is wrong
+				g.Hangup()
 			case <-ended:
 				return
 			}

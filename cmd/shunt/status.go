@@ -46,6 +46,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		for i, why := range st.FailOpen {
 			row(w, label(i, "fail open"), why)
 		}
+		for i := range st.Alarms {
+			row(w, label(i, "alarms"), alarmLine(&st.Alarms[i], now))
+		}
 		row(w, "listen", strings.Join(st.Listen, ", "))
 		row(w, "app api", strings.Join(st.API, ", "))
 		row(w, "registry", registryLine(st))

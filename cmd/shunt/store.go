@@ -49,14 +49,10 @@ func (a *app) rotateCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			for _, name := range []string{"reg", "spool"} {
-				dir := filepath.Join(cfg.Node.DataDir, name)
-				if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if err := store.RotateKey(dir, cfg.Store.Key.Bytes(), key); err != nil {
-					return err
-				}
+			if err := recorded(cfg.Node.DataDir, "store rotate-key", "", func() error {
+				return rotate(cfg.Node.DataDir, cfg.Store.Key.Bytes(), key)
+			}); err != nil {
+				return err
 			}
 			if a.json {
 				return a.writeJSON(map[string]bool{"rotated": true})
@@ -67,4 +63,18 @@ func (a *app) rotateCommand() *cobra.Command {
 	}
 	configFlag(c, &file)
 	return a.withJSON(c)
+}
+
+// rotate changes the key of what there is.
+func rotate(dataDir string, old, key []byte) error {
+	for _, name := range []string{"reg", "spool"} {
+		dir := filepath.Join(dataDir, name)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := store.RotateKey(dir, old, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }

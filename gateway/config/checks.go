@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -129,6 +130,23 @@ func endpoint(s string) error {
 	}
 	if p := u.Port(); u.Hostname() == "" || p != "" && !port(p, 1) {
 		return fmt.Errorf(`%s has no sound host and port, want a URL such as "https://host:port"`, quote(s))
+	}
+	return nil
+}
+
+// webhook is a URL that is posted to. What it may hold of secrets is not repeated.
+func webhook(s string) error {
+	const want = `want a URL such as "https://noc.example.com/alarms"`
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Fragment != "" || len(s) > 2048:
+		return errors.New("is no URL that can be posted to, " + want)
+	case u.User != nil:
+		return errors.New("holds a user, want a URL without: a password or token goes into alarm_webhook_token_file")
+	case !hostName(u.Hostname()) || u.Port() != "" && !port(u.Port(), 1):
+		return errors.New("has no sound host and port, " + want)
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return errors.New("is not encrypted, want https: http is for loopback addresses only")
 	}
 	return nil
 }

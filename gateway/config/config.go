@@ -301,6 +301,10 @@ type API struct {
 type NOC struct {
 	Socket string // path of the unix socket
 	Listen string // host:port, loopback only: metrics and health
+
+	AlarmWebhook      string // URL that alarms are sent to: https, or http to loopback; "": nowhere
+	AlarmWebhookToken Secret // sent as bearer; empty: none
+	AlarmWebhookCA    Secret // PEM of the only certificates to trust there; empty: the system's
 }
 
 // Log is what the log shows.

@@ -232,7 +232,10 @@ func TestFull(t *testing.T) {
 			Listen: "[::1]:8444", Rate: 20, CORSOrigins: []string{"https://app.example.com"},
 			Streams: 500, StreamGrace: 2 * time.Second, ReplyValidity: 24 * time.Hour,
 		},
-		NOC: NOC{Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465"},
+		NOC: NOC{
+			Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465", AlarmWebhook: "https://noc.example.com/hooks/1?node=edge",
+			AlarmWebhookToken: Secret{path: filepath.Join(creds, "own.password")}, AlarmWebhookCA: Secret{path: filepath.Join(creds, "ca.pem")},
+		},
 		Log: Log{FullNumbers: true, Level: slog.LevelDebug, Messages: MessagesAll},
 		SMPP: SMPP{
 			SessionInit: 5 * time.Second, EnquireLink: time.Minute, Response: 90 * time.Second,

@@ -507,6 +507,14 @@ func (l *loader) rest(file *section, c *Config) {
 	s, _ = file.sub("noc")
 	c.NOC.Socket = beside(c.File, get(s, "socket", "/run/shunt/noc.sock", str(socketPath)))
 	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(nocAddr))
+	c.NOC.AlarmWebhook = get(s, "alarm_webhook", "", str(webhook))
+	c.NOC.AlarmWebhookToken = s.secret("alarm_webhook_token_file", "", checkToken)
+	c.NOC.AlarmWebhookCA = s.secret("alarm_webhook_ca_file", "", checkCA)
+	for _, key := range []string{"alarm_webhook_token_file", "alarm_webhook_ca_file"} {
+		if s.has(key) && !s.has("alarm_webhook") {
+			s.warn(s.where(key), key, noEffect+": there is no alarm_webhook")
+		}
+	}
 	s.close()
 
 	s, _ = file.sub("log")

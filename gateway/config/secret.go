@@ -171,6 +171,17 @@ func checkServiceAccount(s *Secret) error {
 	return nil
 }
 
+// checkToken cuts the line end that editors leave. The rest goes into a header.
+func checkToken(s *Secret) error {
+	s.value = bytes.TrimRight(s.value, "\r\n")
+	for _, c := range s.value {
+		if c <= 0x20 || c > 0x7E {
+			return errors.New("has a character that is not printable ASCII, or a blank")
+		}
+	}
+	return nil
+}
+
 // checkStoreKey takes a key for AES as it is, or in hexadecimal digits.
 func checkStoreKey(s *Secret) error {
 	if key, err := StoreKey(s.value); err == nil {

@@ -23,9 +23,12 @@ type BackupInfo struct {
 }
 
 // backup answers with a line of BackupInfo and the registry.
-func (s *Server) backup(w http.ResponseWriter, _ *http.Request) (any, error) {
+func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 	if !s.o.Registry.Ready() {
 		return nil, problemf(http.StatusServiceUnavailable, CodeUnavailable, "the registry's index is still loading: try again when `shunt registry count` says no more of it")
+	}
+	if err := s.begin(r, "", false); err != nil {
+		return nil, err
 	}
 	st := s.o.Gateway.Status()
 	info := BackupInfo{st.Node, st.Version, time.Now().UTC(), registry.SchemaVersion, s.o.Gateway.Divert(), s.o.Registry.Count().Numbers}
@@ -43,6 +46,7 @@ func (s *Server) backup(w http.ResponseWriter, _ *http.Request) (any, error) {
 		s.o.Log.Error("control socket: backup failed", "error", err)
 		panic(http.ErrAbortHandler)
 	}
+	deedOf(r).outcome = fmt.Sprintf("numbers=%d", info.Numbers)
 	s.o.Log.Info("control socket: backup written", "numbers", info.Numbers)
 	return streamed{}, nil
 }

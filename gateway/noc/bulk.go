@@ -41,6 +41,9 @@ type bulkRun struct {
 }
 
 func (s *Server) putBulk(w http.ResponseWriter, r *http.Request) (any, error) {
+	if err := s.begin(r, "", false); err != nil {
+		return nil, err
+	}
 	select {
 	case s.bulk <- struct{}{}:
 		defer func() { <-s.bulk }()
@@ -70,8 +73,10 @@ func (s *Server) putBulk(w http.ResponseWriter, r *http.Request) (any, error) {
 		p := problemOf(err)
 		after := *p
 		after.Detail = fmt.Sprintf("%d of %d lines are put, then: %s", put, b.lines, p.Detail)
+		deedOf(r).outcome = fmt.Sprintf("put=%d of %d", put, b.lines)
 		return nil, &after
 	}
+	deedOf(r).outcome = fmt.Sprintf("put=%d", put)
 	s.o.Log.Info("control socket: bulk put", "lines", put)
 	return bulkBody{put}, nil
 }

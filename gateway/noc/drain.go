@@ -69,6 +69,12 @@ func (s *Server) setDrain(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := readJSON(w, r, &b); err != nil {
 		return nil, err
 	}
+	if !b.Drain {
+		deedOf(r).name = "undrain"
+	}
+	if err := s.begin(r, "", b.Drain); err != nil {
+		return nil, err
+	}
 	return s.o.Gateway.SetDrain(b.Drain), nil
 }
 

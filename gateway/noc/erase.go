@@ -29,6 +29,9 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.begin(r, "number="+n.Masked(), false); err != nil {
+		return nil, err
+	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(eraseWithin))
 	ctx, cancel := context.WithTimeout(r.Context(), eraseWithin)
 	defer cancel()

@@ -63,10 +63,19 @@ type importRun struct {
 // importFile answers with events, the last of which comes when the next import
 // may begin.
 func (s *Server) importFile(w http.ResponseWriter, r *http.Request) (any, error) {
+	q := r.URL.Query()
+	if err := s.begin(r, fmt.Sprintf("skip_bad=%t dry_run=%t", q.Get("skip_bad") == "1", q.Get("dry_run") == "1"), false); err != nil {
+		return nil, err
+	}
 	events := &eventWriter{w: w, e: json.NewEncoder(w)}
 	last, err := s.runImport(w, r, events)
 	if err != nil {
 		return nil, err
+	}
+	if d := deedOf(r); last.Problem != nil {
+		d.result = ResultOf(last.Problem)
+	} else {
+		d.outcome = fmt.Sprintf("put=%d wrong=%d refused=%d dry_run=%t", last.Result.Put, last.Result.Wrong, last.Result.Refused, last.Result.DryRun)
 	}
 	events.write(last)
 	return streamed{}, nil
@@ -309,6 +318,9 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 	if format != FormatCSV && format != FormatNDJSON {
 		return nil, problemf(http.StatusBadRequest, CodeInvalid, "format: want csv or ndjson")
 	}
+	if err := s.begin(r, "format="+format, false); err != nil {
+		return nil, err
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Shunt-Numbers", strconv.Itoa(s.o.Registry.Count().Numbers))
 	var b []byte
@@ -339,6 +351,7 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 		s.o.Log.Error("control socket: export failed", "error", err)
 		panic(http.ErrAbortHandler)
 	}
+	deedOf(r).outcome = fmt.Sprintf("format=%s devices=%d", format, devices)
 	s.o.Log.Info("control socket: registry exported", "devices", devices)
 	return streamed{}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/msg"
 )
 
@@ -32,6 +33,7 @@ func (s *Web) writeMetrics(w io.Writer) {
 	for _, r := range FailOpenReasons {
 		gauge(w, "shunt_fail_open", truth(slices.Contains(st.FailOpen, r.String())), "reason", r.String())
 	}
+	writeAlarms(w, &st)
 	writeRegistry(w, &st)
 	writeLegs(w, &st)
 	writeSpool(w, &st)
@@ -55,6 +57,17 @@ func (s *Web) writeMetrics(w io.Writer) {
 		s.o.Timings(w)
 	}
 	metrics.WriteProcessMetrics(w)
+}
+
+// writeAlarms has a line for every alarm that there may be, so that a rule can
+// tell one that is cleared from one that is not known.
+func writeAlarms(w io.Writer, st *Status) {
+	for i := range alarm.Kinds {
+		name := alarm.Kinds[i].Name
+		raised := slices.ContainsFunc(st.Alarms, func(a alarm.Alarm) bool { return a.Name == name })
+		gauge(w, "shunt_alarm", truth(raised), "alarm", name)
+	}
+	counter(w, "shunt_alarms_raised_total", st.AlarmsRaised)
 }
 
 func writeRegistry(w io.Writer, st *Status) {

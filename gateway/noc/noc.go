@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/msg"
 	"shunt/store/registry"
 	"shunt/store/spool"
@@ -95,6 +96,14 @@ type Status struct {
 	Spool    spool.Stats `json:"spool"`
 	Counters Counters    `json:"counters"`
 	FailOpen []string    `json:"fail_open"` // why messages that could be diverted are forwarded at the moment
+
+	// UpstreamError is why the last connection to the upstream SMSC failed; empty
+	// if it did not.
+	UpstreamError   string    `json:"upstream_error,omitempty"`
+	UpstreamErrorAt time.Time `json:"upstream_error_at,omitzero"`
+
+	Alarms       []alarm.Alarm `json:"alarms"`        // that are raised, the critical ones first
+	AlarmsRaised uint64        `json:"alarms_raised"` // since the start
 }
 
 // BindCounts are sessions that are bound.

@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"shunt/gateway/alarm"
+	"shunt/gateway/audit"
 	"shunt/gateway/msg"
 	"shunt/store/registry"
 	"shunt/store/spool"
@@ -121,6 +123,7 @@ type rig struct {
 	gateway *testGateway
 	reg     *registry.Registry
 	spool   *spool.Spool
+	audit   *audit.Log
 	server  *Server
 	socket  string
 	log     *logBuffer
@@ -161,7 +164,11 @@ func newRig(t testing.TB) *rig {
 	r.spool.Start()
 	t.Cleanup(func() { mustClose(t, r.spool) })
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r.server = NewServer(Options{Gateway: r.gateway, Registry: r.reg, Spool: r.spool, Log: log, TempDir: t.TempDir()})
+	r.audit = audit.Open(filepath.Join(dir, "audit"), log)
+	t.Cleanup(func() { mustClose(t, r.audit) })
+	r.server = NewServer(Options{
+		Gateway: r.gateway, Registry: r.reg, Spool: r.spool, Alarms: alarm.Open(alarm.Options{Log: log}), Audit: r.audit, Log: log, TempDir: t.TempDir(),
+	})
 	l, err := Listen(r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -253,6 +260,8 @@ func TestStatus(t *testing.T) {
 		Version: "1.2.3", Node: "edge-1", Started: when, Divert: "shadow", IndexReady: true, IndexBytes: 4096,
 		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1},
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
+		Alarms:       []alarm.Alarm{{Name: alarm.DiskLow, Severity: alarm.Critical, State: alarm.Raised, Since: time.Unix(1_750_000_000, 0).UTC(), Text: "t", WhatToDo: "w"}},
+		AlarmsRaised: 3, UpstreamError: "refused", UpstreamErrorAt: time.Unix(1_750_000_001, 0).UTC(),
 		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5}},
 		Push: []PushLane{{App: "chat", Provider: "apns", Breaker: "open", Until: when, Reason: "http-503", Trips: 2}},
 		Spool: spool.Stats{

@@ -34,6 +34,7 @@ type LineFault struct {
 const (
 	CodeInvalid     = "invalid-request"
 	CodeNotFound    = "not-found"
+	CodeForbidden   = "forbidden"
 	CodeMethod      = "method-not-allowed"
 	CodeConflict    = "conflict"
 	CodeTooLarge    = "too-large"

@@ -72,6 +72,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.begin(r, fmt.Sprintf("number=%s app=%s platform=%s device=%s state=%s", n.Masked(), p.App, p.Platform, p.Device, stateOf(p.Active)), false); err != nil {
+		return nil, err
+	}
 	res, err := s.o.Registry.Put(r.Context(), p)
 	if err != nil {
 		return nil, err
@@ -90,6 +93,9 @@ func (s *Server) remove(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	device := r.URL.Query().Get("device")
+	if err := s.begin(r, fmt.Sprintf("number=%s device=%s", n.Masked(), device), false); err != nil {
+		return nil, err
+	}
 	removed, err := s.o.Registry.Remove(r.Context(), n, device)
 	switch {
 	case err != nil:

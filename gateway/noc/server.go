@@ -16,6 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
+
+	"shunt/gateway/audit"
 )
 
 // Options are what NewServer needs; all of it is required.
@@ -23,6 +27,8 @@ type Options struct {
 	Gateway  Gateway
 	Registry Registry
 	Spool    Spool
+	Alarms   Alarms
+	Audit    *audit.Log
 	Log      *slog.Logger
 
 	// TempDir takes a bulk while it is checked, in a file that has no name;
@@ -30,8 +36,8 @@ type Options struct {
 	TempDir string
 }
 
-// Server answers operators. Whoever may open its socket may do everything:
-// the socket's permissions are the only guard. It is safe for concurrent use;
+// Server answers operators. Who is root, the gateway's own user or in the
+// socket's group may do everything, and what is changed is audited. It is safe for concurrent use;
 // what changes while it runs belongs to the gateway, registry and spool.
 type Server struct {
 	o      Options
@@ -39,6 +45,8 @@ type Server struct {
 	cursor cipher.Block  // seals the cursors of masked lists, for this run
 	bulk   chan struct{} // holds a token while a bulk runs: one at a time
 	limits bulkLimits
+
+	strangers *rate.Limiter // lines of the audit about requests of who may do nothing
 }
 
 // Limits of a request.
@@ -56,7 +64,7 @@ func NewServer(o Options) *Server {
 	if err != nil {
 		panic(fmt.Sprintf("noc: %v", err)) // only for a key of another length
 	}
-	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1), limits: usualBulk}
+	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1), limits: usualBulk, strangers: rate.NewLimiter(rate.Every(strangerEvery), strangersAtOnce)}
 	for pattern, h := range map[string]handler{
 		"GET /v1/status":                   s.status,
 		"GET /v1/sessions":                 s.sessions,
@@ -78,7 +86,13 @@ func NewServer(o Options) *Server {
 		"POST /v1/registry/{number}/erase": s.erase,
 		"GET /v1/trace/{what}":             s.trace,
 		"POST /v1/explain":                 s.explain,
+		"GET /v1/alarms":                   s.alarms,
+		"GET /v1/audit":                    s.auditLines,
+		"GET /v1/audit/verify":             s.auditVerify,
 	} {
+		if name := actions[pattern]; name != "" {
+			h = s.audited(name, h)
+		}
 		s.mux.Handle(pattern, s.wrap(h))
 	}
 	return s
@@ -90,6 +104,9 @@ type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 // ServeHTTP turns the mux's plain refusals into problems.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	if !s.admit(w, r) {
+		return
+	}
 	refusal, pattern := s.mux.Handler(r)
 	if pattern != "" {
 		s.mux.ServeHTTP(w, r)
@@ -231,6 +248,9 @@ func (s *Server) setDivert(w http.ResponseWriter, r *http.Request) (any, error) 
 	default:
 		return nil, problemf(http.StatusBadRequest, CodeInvalid, "mode: want on, shadow or off")
 	}
+	if err := s.begin(r, "mode="+b.Mode, b.Mode == "off"); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), readWithin)
 	defer cancel()
 	if err := s.o.Gateway.SetDivert(ctx, b.Mode); err != nil {
@@ -240,5 +260,8 @@ func (s *Server) setDivert(w http.ResponseWriter, r *http.Request) (any, error) 
 }
 
 func (s *Server) reload(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if err := s.begin(r, "", false); err != nil {
+		return nil, err
+	}
 	return s.o.Gateway.Reload(r.Context())
 }

@@ -125,6 +125,7 @@ func (s *Server) ServeOn(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleFor,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+		ConnContext:       withPeer,
 	}
 	stopped := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {

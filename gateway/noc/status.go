@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"shunt/gateway/alarm"
 	"shunt/gateway/msg"
 	"shunt/store/registry"
 	"shunt/store/spool"
@@ -96,6 +97,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}
 	if j.Push == nil {
 		j.Push = []PushLane{}
+	}
+	if j.Alarms == nil {
+		j.Alarms = []alarm.Alarm{}
 	}
 	if j.Own == nil {
 		j.Own = []OwnBind{}

@@ -43,6 +43,7 @@ type Proxy struct {
 	outbinding map[string]bool // Outbind is under way, by system_id
 
 	draining      atomic.Bool
+	unreachable   atomic.Pointer[Unreachable]
 	surplusLogged atomic.Int64 // when, in Unix seconds
 }
 
@@ -285,12 +286,25 @@ func (x *Proxy) dial(ctx context.Context, systemID string, source net.Addr, dead
 	defer cancel()
 	conn, err := smpp.Connect(ctx, x.Upstream, local, x.SMPP.TLS, header)
 	if err != nil {
+		if !errors.Is(err, context.Canceled) { // an ESME that left, or a stop
+			x.unreachable.Store(&Unreachable{time.Now(), err})
+		}
 		return nil, err
 	}
+	x.unreachable.Store(nil)
 	cfg := x.SMPP
 	cfg.Inactivity = 0 // the ESME's counts: it ends both
 	return smpp.NewSession(conn, cfg), nil
 }
+
+// Unreachable is how the last connection to the SMSC failed.
+type Unreachable struct {
+	At  time.Time
+	Err error
+}
+
+// Unreachable is nil unless the last connection to the SMSC failed.
+func (x *Proxy) Unreachable() *Unreachable { return x.unreachable.Load() }
 
 // exchange sends the bind as it came and reads to its answer.
 func (x *Proxy) exchange(up *smpp.Session, p pdu.PDU) (pdu.PDU, error) {
