@@ -110,6 +110,8 @@ type Device struct {
 	Features   Features
 	Permission Permission
 	Preference uint8 // among the devices of a number the lowest goes first
+
+	Source string // the external registry that has told it; "": it was put here
 }
 
 // Ownership is what binds a device to whoever has proven the number.
