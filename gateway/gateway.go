@@ -18,6 +18,7 @@ import (
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
+	"shunt/gateway/external"
 	"shunt/gateway/heap"
 	"shunt/gateway/listen"
 	"shunt/gateway/msg"
@@ -41,6 +42,7 @@ type Gateway struct {
 	started time.Time
 
 	registry   *registry.Registry
+	external   *external.Registries // nil: nobody else is asked
 	spool      *spool.Spool
 	live       atomic.Pointer[live]
 	sessions   sessions
@@ -114,6 +116,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 		return nil, err
 	}
 	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
+		return nil, err
+	}
+	if err = g.makeExternal(); err != nil {
 		return nil, err
 	}
 	apps, err := g.openApps()
@@ -359,6 +364,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.receipts.Run(legs) })
 	legsDone.Go(func() { g.records.Run(legs) })
 	legsDone.Go(func() { g.owners.run(legs, g) })
+	legsDone.Go(func() { g.sweepTold(legs) })
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}
@@ -431,6 +437,7 @@ func (g *Gateway) close() {
 	for _, s := range g.senders {
 		_ = s.Close()
 	}
+	g.external.Close()
 	if g.spool != nil {
 		if err := g.spool.Close(); err != nil {
 			g.log.Error("spool did not close cleanly", "error", err)

@@ -142,6 +142,7 @@ func (c *control) Status() noc.Status {
 	for _, l := range g.dispatcher.Lanes() {
 		s.Push = append(s.Push, pushLane(&l))
 	}
+	s.External = g.externalStatus()
 	if g.own != nil {
 		s.Own = append(s.Own, ownBind(g.own.State()))
 	}

@@ -17,6 +17,8 @@ type countJSON struct {
 	Active  int `json:"active"`
 	Devices int `json:"devices"`
 	Corrupt int `json:"corrupt"`
+
+	External int `json:"external"`
 }
 
 // spoolJSON is spool.Stats under the names of the answers; times in seconds.
@@ -96,6 +98,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}
 	if j.Push == nil {
 		j.Push = []PushLane{}
+	}
+	if j.External == nil {
+		j.External = []ExternalRegistry{}
 	}
 	if j.Own == nil {
 		j.Own = []OwnBind{}

@@ -308,6 +308,8 @@ type Count struct {
 	Active  int // numbers with at least one active device
 	Devices int
 	Corrupt int
+
+	External int // of Numbers, those that an external registry has told
 }
 
 // check names the first field of p that is outside its limits, never its
