@@ -129,6 +129,7 @@ func TestNumberOfASecondRegistry(t *testing.T) {
 		t.Fatalf("message_id %q, want one of Shunt's", id)
 	}
 	a.until("it is pushed", func() bool { return slices.Contains(a.provider.took(), id) })
+	a.until("nothing is held", func() bool { return !a.g.hub.Binds()[0].Holds() })
 	if st := a.call(a.bearer, http.MethodPost, "/"+id+"/claim", nil); st != http.StatusNotFound {
 		t.Errorf("claim by another number's device: %d, want 404", st)
 	}
@@ -143,9 +144,29 @@ func TestNumberOfASecondRegistry(t *testing.T) {
 	if id = esme.submit(to(elsewhere, nil)); !ours(id) || s.of(elsewhere) != 1 {
 		t.Errorf("message_id %q, asked %d times; want one of Shunt's, once", id, s.of(elsewhere))
 	}
+	if n := len(a.smsc.of("parcels")); n != 0 {
+		t.Errorf("the SMSC has %d of the diverted messages too", n)
+	}
 	reg, err := a.g.registry.Get(elsewhere)
 	if err != nil || !reg.External() || reg.Devices[0].Source != "far" {
 		t.Errorf("Get() = %+v, %v", reg, err)
+	}
+
+	// Taken off here: not diverted while the answer of before is remembered.
+	token := reg.Devices[0].Token
+	if ok, err := a.g.registry.DropToken(t.Context(), elsewhere, "far", token, reg.Devices[0].UpdatedAt.Add(1)); !ok || err != nil {
+		t.Fatalf("DropToken() = %t, %v", ok, err)
+	}
+	if _, r := a.g.told(elsewhere, msg.NoReason); r != msg.ReasonUnregistered {
+		t.Errorf("taken off here: %q", r)
+	}
+	if got := esme.submit(to(elsewhere, nil)); ours(got) || s.of(elsewhere) != 1 {
+		t.Errorf("taken off here: message_id %q, asked %d times", got, s.of(elsewhere))
+	}
+	if err := a.g.registry.Tell(t.Context(), elsewhere, "far", []registry.Told{{
+		Device: "far", App: "chat", Platform: registry.APNs, Token: token, Active: true, BearerHash: reg.Devices[0].BearerHash,
+	}}); err != nil {
+		t.Fatal(err)
 	}
 
 	// Between push and claim: the next process, and no second registry.
