@@ -88,6 +88,9 @@ func (g *Gateway) Divert(b *upstream.Bind, p pdu.PDU) bool {
 		return false
 	}
 	n, e, reason := g.lookup(b, addr)
+	if g.elsewhere(n, e, reason) {
+		return g.divertTold(b, p, n)
+	}
 	if reason != msg.NoReason {
 		g.forward(b, p, reason)
 		return false

@@ -74,6 +74,9 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 	x.ask("destination", reasonIf(reason == msg.ReasonDestination, reason), x.e.To)
 	x.ask("index", reasonIf(reason == msg.ReasonNotReady, reason), indexValue(g.registry.Ready()))
 
+	if g.elsewhere(n, e, reason) {
+		e = x.elsewhere(n, e)
+	}
 	v, steps := g.policy().Explain(g.mode.get(), acc, m, n, e, x.e.At, x.show)
 	for _, s := range steps {
 		x.add(noc.Check{Check: s.Check.String(), Outcome: s.Outcome.String(), Reason: s.Reason, Value: s.Value})
@@ -84,7 +87,7 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 	if !v.Expires.IsZero() {
 		x.e.ClaimBy, x.e.ExpiresAt = v.ClaimBy.UTC(), v.Expires.UTC()
 	}
-	if e.Registered() {
+	if e.Registered() && x.e.App == "" {
 		x.e.App = g.registry.AppName(e.App())
 	}
 	x.needs(x.e.App, v.Plan)

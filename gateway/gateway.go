@@ -20,6 +20,7 @@ import (
 	"shunt/gateway/cdr"
 	"shunt/gateway/config"
 	"shunt/gateway/dispatch"
+	"shunt/gateway/external"
 	"shunt/gateway/heap"
 	"shunt/gateway/listen"
 	"shunt/gateway/msg"
@@ -43,6 +44,7 @@ type Gateway struct {
 	started time.Time
 
 	registry   *registry.Registry
+	external   *external.Registries // nil: nobody else is asked
 	spool      *spool.Spool
 	live       atomic.Pointer[live]
 	sessions   sessions
@@ -125,6 +127,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 		return nil, err
 	}
 	g.audit = audit.Open(filepath.Join(cfg.Node.DataDir, "audit"), log) // the registry's lock is ours: nobody else writes there
+	if err = g.makeExternal(); err != nil {
+		return nil, err
+	}
 	apps, err := g.openApps()
 	if err != nil {
 		return nil, err
@@ -375,6 +380,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.webhook != nil {
 		legsDone.Go(func() { g.webhook.Run(legs) })
 	}
+	legsDone.Go(func() { g.sweepTold(legs) })
 	if g.own != nil {
 		legsDone.Go(func() { g.own.Run(legs) })
 	}
@@ -453,6 +459,7 @@ func (g *Gateway) close() {
 			g.log.Error("audit did not close cleanly", "error", err)
 		}
 	}
+	g.external.Close()
 	if g.spool != nil {
 		if err := g.spool.Close(); err != nil {
 			g.log.Error("spool did not close cleanly", "error", err)

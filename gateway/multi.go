@@ -77,6 +77,9 @@ func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 // take judges one destination and keeps its message if it is for the app.
 func (t *multi) take(sm *pdu.SM, now time.Time) msg.Reason {
 	n, e, reason := t.g.lookup(t.bind, sm.Dest)
+	if t.g.elsewhere(n, e, reason) {
+		e, reason = t.g.toldOf(accountOf(t.bind), sm, n)
+	}
 	if reason != msg.NoReason {
 		return reason
 	}

@@ -146,6 +146,7 @@ func (c *control) Status() noc.Status {
 	if u := g.proxy.Unreachable(); u != nil {
 		s.UpstreamError, s.UpstreamErrorAt = u.Err.Error(), u.At.UTC()
 	}
+	s.External = g.externalStatus()
 	if g.own != nil {
 		s.Own = append(s.Own, ownBind(g.own.State()))
 	}

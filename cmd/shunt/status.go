@@ -64,6 +64,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		for i := range st.Push {
 			row(w, label(i, "push"), pushLine(&st.Push[i]))
 		}
+		for i := range st.External {
+			row(w, label(i, "external"), externalLine(&st.External[i]))
+		}
 		c := &st.Counters
 		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
 		row(w, "reasons", counts(c.Reasons))
@@ -98,8 +101,22 @@ func pushLine(l *noc.PushLane) string {
 	return text
 }
 
+func externalLine(r *noc.ExternalRegistry) string {
+	text := fmt.Sprintf("%s: breaker %s", r.Name, r.Breaker)
+	if r.Breaker != push.BreakerClosed.String() {
+		text += fmt.Sprintf(" until %s", stamp(r.Until))
+	}
+	if r.Trips > 0 {
+		text += fmt.Sprintf(", opened %d times, last fault %s", r.Trips, r.Reason)
+	}
+	return text + "; " + counts(r.Lookups)
+}
+
 func registryLine(st *noc.Status) string {
 	text := fmt.Sprintf("%d numbers, %d active, %d devices; index %s", st.Registered.Numbers, st.Registered.Active, st.Registered.Devices, octets(st.IndexBytes))
+	if st.Registered.External > 0 {
+		text += fmt.Sprintf("; %d of the numbers told by external registries", st.Registered.External)
+	}
 	if !st.IndexReady {
 		text += ", still loading: everything is forwarded"
 	}

@@ -242,7 +242,18 @@ func TestFull(t *testing.T) {
 			MaxPDU: 1 << 20, WriteStall: time.Hour, Window: 65536, WriteBuffer: 1 << 20,
 		},
 		Limits:       defaultLimits,
-		Verification: defaultVerification, Registry: Registry{RecycledEvery: time.Minute},
+		Verification: defaultVerification,
+		Registry: Registry{RecycledEvery: time.Minute, External: []ExternalRegistry{
+			{
+				Name: "hlr", URL: "https://reg.example/v1/numbers/{number}", Token: Secret{path: filepath.Join(creds, "own.password")},
+				To: []string{"+44", "+353"}, Timeout: 200 * time.Millisecond, Concurrency: 8, Cache: 1000,
+				PositiveTTL: 2 * time.Minute, NegativeTTL: time.Hour,
+			},
+			{
+				Name: "ported", URL: "http://localhost:8080/?n={number}", Timeout: 150 * time.Millisecond, Concurrency: 64, Cache: 100_000,
+				PositiveTTL: time.Minute, NegativeTTL: 30 * time.Second,
+			},
+		}},
 	}
 	got := load(t, "testdata/full.toml")
 	if d := cmp.Diff(want, got, secretPaths); d != "" {

@@ -71,6 +71,8 @@ type Registry struct {
 	RecycledFile  string        // absolute; "": none
 	RecycledURL   string        // "": none
 	RecycledEvery time.Duration // how often they are looked at
+
+	External []ExternalRegistry // asked in order about numbers that nobody registered here
 }
 
 func (l *loader) registry(file *section, c *Config) {
@@ -81,6 +83,7 @@ func (l *loader) registry(file *section, c *Config) {
 	}
 	c.Registry.RecycledURL = get(s, "recycled_url", "", str(feedURL))
 	c.Registry.RecycledEvery = get(s, "recycled_every", time.Minute, duration(time.Second, day))
+	c.Registry.External = externals(s)
 }
 
 // presence reads when an app's devices are taken for absent.

@@ -121,6 +121,7 @@ type Account struct {
 //	bit  1     it is active (false: inactive, never diverted to)
 //	bit  2     it is stale: it has half the time to claim
 //	bit  3     its app sends no receipts
+//	bit  4     an external registry knows it, not this one
 //	bits 8-23  the app, as its index in the registry's table of apps
 //	bits 32-63 the generation, raised by every change of the registration
 //
@@ -139,6 +140,7 @@ func MakeEntry(active bool, app uint16, generation uint32) Entry {
 const (
 	entryStale      Entry = 1 << 2
 	entryNoReceipts Entry = 1 << 3
+	entryExternal   Entry = 1 << 4
 )
 
 // With is e, marked as stale and as of an app that sends no receipts.
@@ -151,6 +153,13 @@ func (e Entry) With(stale, noReceipts bool) Entry {
 	}
 	return e
 }
+
+// AsExternal is e, marked as what an external registry has said.
+func (e Entry) AsExternal() Entry { return e | entryExternal }
+
+// External tells whether the registration is what an external registry has
+// said. It holds no longer than that.
+func (e Entry) External() bool { return e&entryExternal != 0 }
 
 // Stale tells whether nothing was heard of the registration lately.
 func (e Entry) Stale() bool { return e&entryStale != 0 }

@@ -67,6 +67,13 @@ const (
 	ReasonLaneFull    // more waits for the app's provider than it takes in time
 	ReasonNoReceipts  // a receipt is asked for and the app sends none
 	ReasonFreshProof  // a one-time code, and the number was proven only lately
+
+	// Why a number that only an external registry may know stays with the carrier.
+	ReasonExternalBusy    // as many look-ups as may be are under way
+	ReasonExternalDown    // the registry cannot be reached, or its breaker is open
+	ReasonExternalTimeout // it did not answer in time
+	ReasonExternalFault   // its answer is of no use
+	ReasonExternalPending // it is being asked, and a submit_multi does not wait
 	numReasons
 )
 
@@ -79,6 +86,7 @@ var reasonNames = [numReasons]string{
 	"token-dead", "no-device", "provider-busy", "provider-down", "provider-rejected", "restart", "link-lost",
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
 	"not-accepted-lately", "lane-full", "no-receipts", "fresh-proof",
+	"external-busy", "external-down", "external-timeout", "external-fault", "external-pending",
 }
 
 func (r Reason) String() string {

@@ -322,7 +322,8 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Shunt-Numbers", strconv.Itoa(s.o.Registry.Count().Numbers))
+	c := s.o.Registry.Count()
+	w.Header().Set("Shunt-Numbers", strconv.Itoa(c.Numbers-c.External))
 	var b []byte
 	if format == FormatCSV {
 		b = append(b, strings.Join(csvFields, ",")+"\n"...)
@@ -335,6 +336,9 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 		return err
 	}
 	err := s.o.Registry.Each(r.Context(), func(reg *registry.Registration) error {
+		if reg.External() {
+			return nil // an import would make it the registry's own
+		}
 		for j := range reg.Devices {
 			b = appendExport(b, format, reg.Number, &reg.Devices[j])
 			devices++

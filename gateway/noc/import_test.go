@@ -88,6 +88,12 @@ func TestExportImport(t *testing.T) {
 		p := Put{App: "chat", Platform: "apns", Token: fmt.Sprintf("token,\"%d", i), Device: fmt.Sprintf("d%d", i), State: "inactive", Sandbox: i%2 == 0, Bearer: fmt.Sprintf("a-bearer-of-somebody-%d", i)}
 		from.put(alice+msg.Number(i/2), p)
 	}
+	// What an external registry has told is not for an import.
+	if err := from.reg.Tell(t.Context(), alice+100, "far", []registry.Told{{
+		Device: "d", App: "chat", Platform: registry.FCM, Token: "told", Active: true, BearerHash: [32]byte{1},
+	}}); err != nil {
+		t.Fatal(err)
+	}
 	for _, format := range []string{FormatCSV, FormatNDJSON} {
 		t.Run(format, func(t *testing.T) {
 			var file bytes.Buffer

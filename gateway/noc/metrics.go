@@ -35,6 +35,7 @@ func (s *Web) writeMetrics(w io.Writer) {
 	}
 	writeAlarms(w, &st)
 	writeRegistry(w, &st)
+	writeExternal(w, st.External)
 	writeLegs(w, &st)
 	writeSpool(w, &st)
 	c := &st.Counters
@@ -75,8 +76,29 @@ func writeRegistry(w io.Writer, st *Status) {
 	gauge(w, "shunt_registry_index_bytes", float64(st.IndexBytes))
 	gauge(w, "shunt_registry_numbers", float64(st.Registered.Numbers))
 	gauge(w, "shunt_registry_active_numbers", float64(st.Registered.Active))
+	gauge(w, "shunt_registry_external_numbers", float64(st.Registered.External))
 	gauge(w, "shunt_registry_devices", float64(st.Registered.Devices))
 	gauge(w, "shunt_registry_corrupt_records", float64(st.Registered.Corrupt))
+}
+
+func writeExternal(w io.Writer, all []ExternalRegistry) {
+	for i := range all {
+		r := &all[i]
+		label := []string{"registry", r.Name}
+		for _, result := range slices.Sorted(maps.Keys(r.Lookups)) {
+			counter(w, "shunt_external_lookups_total", r.Lookups[result], "registry", r.Name, "result", result)
+		}
+		gauge(w, "shunt_external_breaker_open", truth(r.Breaker != "closed"), label...)
+		counter(w, "shunt_external_breaker_trips_total", r.Trips, label...)
+		gauge(w, "shunt_external_lookups_under_way", float64(r.Asking), label...)
+		gauge(w, "shunt_external_cached_numbers", float64(r.Cached), label...)
+		for _, b := range r.Latency {
+			counter(w, "shunt_external_lookup_seconds_bucket", b.Count, "registry", r.Name, "le", strconv.FormatFloat(b.Within, 'g', -1, 64))
+		}
+		counter(w, "shunt_external_lookup_seconds_bucket", r.Count, "registry", r.Name, "le", "+Inf")
+		metrics.WriteCounterFloat64(w, series("shunt_external_lookup_seconds_sum", label), r.Seconds)
+		counter(w, "shunt_external_lookup_seconds_count", r.Count, label...)
+	}
 }
 
 func writeLegs(w io.Writer, st *Status) {

@@ -93,6 +93,8 @@ type Status struct {
 	Own    []OwnBind  `json:"own"`
 	Push   []PushLane `json:"push"`
 
+	External []ExternalRegistry `json:"external"` // that are asked about numbers which nobody registered here
+
 	Spool    spool.Stats `json:"spool"`
 	Counters Counters    `json:"counters"`
 	FailOpen []string    `json:"fail_open"` // why messages that could be diverted are forwarded at the moment
@@ -120,6 +122,27 @@ type OwnBind struct {
 	State     string `json:"state"`
 	LastError string `json:"last_error,omitempty"`
 	Window    int    `json:"window"` // requests without an answer
+}
+
+// ExternalRegistry is one external registry.
+type ExternalRegistry struct {
+	Name    string            `json:"registry"`
+	Breaker string            `json:"breaker"` // closed, open or half-open
+	Until   time.Time         `json:"until,omitzero"`
+	Reason  string            `json:"reason,omitempty"` // of the last fault
+	Trips   uint64            `json:"trips"`            // how often the breaker opened
+	Asking  int               `json:"asking"`           // look-ups under way
+	Cached  int               `json:"cached"`           // numbers that are remembered
+	Lookups map[string]uint64 `json:"lookups"`          // by result; "cached-…" was remembered
+	Latency []LatencyBucket   `json:"latency"`          // of all look-ups
+	Seconds float64           `json:"seconds"`          // all look-ups together
+	Count   uint64            `json:"count"`            // and how many
+}
+
+// LatencyBucket is how many took so many seconds at most.
+type LatencyBucket struct {
+	Within float64 `json:"within"`
+	Count  uint64  `json:"count"`
 }
 
 // PushLane is one provider of an app.
@@ -212,7 +235,8 @@ type Device struct {
 	App          string    `json:"app"`
 	Platform     string    `json:"platform"` // apns or fcm
 	Sandbox      bool      `json:"sandbox"`
-	State        string    `json:"state"` // active or inactive
+	State        string    `json:"state"`            // active or inactive
+	Source       string    `json:"source,omitempty"` // the external registry that told it; "": it was put here
 	RegisteredAt time.Time `json:"registered_at"`
 	UpdatedAt    time.Time `json:"updated_at"` // when its token was put
 }

@@ -258,12 +258,16 @@ func TestStatus(t *testing.T) {
 	when := time.Unix(1_750_000_000, 0).UTC()
 	r.gateway.status = Status{
 		Version: "1.2.3", Node: "edge-1", Started: when, Divert: "shadow", IndexReady: true, IndexBytes: 4096,
-		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1},
+		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1, External: 1},
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
 		Alarms:       []alarm.Alarm{{Name: alarm.DiskLow, Severity: alarm.Critical, State: alarm.Raised, Since: time.Unix(1_750_000_000, 0).UTC(), Text: "t", WhatToDo: "w"}},
 		AlarmsRaised: 3, UpstreamError: "refused", UpstreamErrorAt: time.Unix(1_750_000_001, 0).UTC(),
 		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5}},
 		Push: []PushLane{{App: "chat", Provider: "apns", Breaker: "open", Until: when, Reason: "http-503", Trips: 2}},
+		External: []ExternalRegistry{{
+			Name: "far", Breaker: "open", Until: when, Reason: "timeout", Trips: 3, Asking: 1, Cached: 4,
+			Lookups: map[string]uint64{"known": 5}, Latency: []LatencyBucket{{0.005, 2}, {0.01, 5}}, Seconds: 1.5, Count: 6,
+		}},
 		Spool: spool.Stats{
 			Live: map[msg.State]int{msg.Pushed: 2}, LiveTotal: 2, ReceiptsDue: 1, Queued: 3, Max: 9, Puts: 10, Events: 11, Replays: 12,
 			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17,

@@ -135,7 +135,7 @@ func registrationOf(reg registry.Registration, clear bool) Registration {
 		d := &reg.Devices[i]
 		out.Devices = append(out.Devices, Device{
 			Device: d.ID, App: d.App, Platform: d.Platform.String(), Sandbox: d.Sandbox,
-			State: stateOf(d.Active), RegisteredAt: d.RegisteredAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
+			State: stateOf(d.Active), Source: d.Source, RegisteredAt: d.RegisteredAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
 		})
 	}
 	return out

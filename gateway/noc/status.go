@@ -18,6 +18,8 @@ type countJSON struct {
 	Active  int `json:"active"`
 	Devices int `json:"devices"`
 	Corrupt int `json:"corrupt"`
+
+	External int `json:"external"`
 }
 
 // spoolJSON is spool.Stats under the names of the answers; times in seconds.
@@ -100,6 +102,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}
 	if j.Alarms == nil {
 		j.Alarms = []alarm.Alarm{}
+	}
+	if j.External == nil {
+		j.External = []ExternalRegistry{}
 	}
 	if j.Own == nil {
 		j.Own = []OwnBind{}

@@ -33,6 +33,29 @@ func TestMetricsOfHostileAccounts(t *testing.T) {
 	}
 }
 
+func TestMetricsOfExternalRegistries(t *testing.T) {
+	w := &watched{status: Status{External: []ExternalRegistry{{
+		Name: "far", Breaker: "half-open", Trips: 2, Lookups: map[string]uint64{"known": 5, "cached-unknown": 7},
+		Latency: []LatencyBucket{{0.005, 2}, {0.15, 5}}, Seconds: 1.5, Count: 6,
+	}}}}
+	got := askWeb(NewWeb(WebOptions{Gateway: w, Log: slog.New(slog.DiscardHandler)}), "GET", "/metrics").Body.String()
+	for _, want := range []string{
+		`shunt_external_lookups_total{registry="far",result="cached-unknown"} 7`,
+		`shunt_external_lookups_total{registry="far",result="known"} 5`,
+		`shunt_external_breaker_open{registry="far"} 1`,
+		`shunt_external_breaker_trips_total{registry="far"} 2`,
+		`shunt_external_lookup_seconds_bucket{registry="far",le="0.005"} 2`,
+		`shunt_external_lookup_seconds_bucket{registry="far",le="0.15"} 5`,
+		`shunt_external_lookup_seconds_bucket{registry="far",le="+Inf"} 6`,
+		`shunt_external_lookup_seconds_sum{registry="far"} 1.5`,
+		`shunt_external_lookup_seconds_count{registry="far"} 6`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("/metrics has no %s", want)
+		}
+	}
+}
+
 func TestMetricsBoundAccounts(t *testing.T) {
 	w := &watched{verdicts: make(map[string]map[string]uint64)}
 	for i := range maxAccounts {

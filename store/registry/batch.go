@@ -118,7 +118,11 @@ func wordOf(r *Registration, appIndex func(string) uint16) uint64 {
 	}
 	d := r.best()
 	e := msg.MakeEntry(d.Usable(), appIndex(d.App), r.Generation)
-	return word(e.With(d.Presence == PresenceStale, r.lacks(d.App, FeatureReceipts)), len(r.Devices))
+	e = e.With(d.Presence == PresenceStale, r.lacks(d.App, FeatureReceipts))
+	if r.External() {
+		e = e.AsExternal()
+	}
+	return word(e, len(r.Devices))
 }
 
 // intern makes sure that the app has an index, and writes it if it is new.
@@ -206,6 +210,9 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 	evicted, err := b.admit(&s, r, p, &d, proof)
 	if err != nil {
 		return PutResult{}, err
+	}
+	if p.By == "" {
+		b.takeOver(&s, r, id)
 	}
 	at := r.find(id)
 	if at < 0 {

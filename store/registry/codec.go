@@ -30,9 +30,11 @@ const (
 	prefixBearer = 'B'
 	prefixApp    = 'A'
 
-	recordVersion = 2 // of what is written; of a registration 1 is read too, of the rest nothing has changed
-	oldestVersion = 1
-	recordHeader  = 5
+	recordVersion   = 2 // of what is written; of a registration 1 is read too, of the rest nothing has changed
+	externalVersion = 3 // of a registration that an external registry has told: each device has its source
+	oldestVersion   = 1
+	newestVersion   = externalVersion
+	recordHeader    = 5
 
 	flagActive  = 1
 	flagSandbox = 2
@@ -65,8 +67,10 @@ func keyName(key []byte) string {
 }
 
 // seal fills in the header of a value whose body follows recordHeader octets.
-func seal(key, value []byte) []byte {
-	value[0] = recordVersion
+func seal(key, value []byte) []byte { return sealAs(recordVersion, key, value) }
+
+func sealAs(version byte, key, value []byte) []byte {
+	value[0] = version
 	binary.BigEndian.PutUint32(value[1:], checksum(key, value))
 	return value
 }
@@ -82,8 +86,8 @@ func unseal(key, value []byte) (*decoder, error) {
 	if len(value) < recordHeader {
 		return nil, fmt.Errorf("%s: %w: %d octets, want at least %d", keyName(key), ErrCorrupt, len(value), recordHeader)
 	}
-	if v := value[0]; v < oldestVersion || v > recordVersion {
-		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d to %d", keyName(key), ErrCorrupt, v, oldestVersion, recordVersion)
+	if v := value[0]; v < oldestVersion || v > newestVersion {
+		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d to %d", keyName(key), ErrCorrupt, v, oldestVersion, newestVersion)
 	}
 	if binary.BigEndian.Uint32(value[1:]) != checksum(key, value) {
 		return nil, fmt.Errorf("%s: %w: checksum does not match", keyName(key), ErrCorrupt)
@@ -96,7 +100,11 @@ func encodeRegistration(r *Registration) []byte {
 	size := recordHeader + 5
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		size += 54 + 107 + len(d.ID) + len(d.App) + len(d.Token)
+		size += 54 + 107 + 1 + len(d.ID) + len(d.App) + len(d.Token) + len(d.Source)
+	}
+	version := byte(recordVersion)
+	if r.External() {
+		version = externalVersion
 	}
 	b := make([]byte, recordHeader, size)
 	b = binary.BigEndian.AppendUint32(b, r.Generation)
@@ -121,8 +129,12 @@ func encodeRegistration(r *Registration) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(d.RegisteredAt.UnixNano()))
 		b = binary.BigEndian.AppendUint64(b, uint64(d.UpdatedAt.UnixNano()))
 		b = d.appendSecond(b)
+		if version == externalVersion {
+			b = append(b, byte(len(d.Source)))
+			b = append(b, d.Source...)
+		}
 	}
-	return seal(numberKey(r.Number), b)
+	return sealAs(version, numberKey(r.Number), b)
 }
 
 // decodeRegistration reads what encodeRegistration wrote; the number is in
@@ -221,6 +233,9 @@ func (d *decoder) device() Device {
 	v.RegisteredAt = d.time("registered at")
 	v.UpdatedAt = d.time("updated at")
 	d.second(&v)
+	if d.version >= externalVersion {
+		v.Source = d.text("source", int(d.uint8("source length")), MaxName)
+	}
 	return v
 }
 

@@ -91,6 +91,34 @@ func TestRegistrationVersion1(t *testing.T) {
 	}
 }
 
+// A record that an external registry has told has version 3, with the source.
+func TestExternalRegistrationLayout(t *testing.T) {
+	want := sampleRegistration()
+	for i := range want.Devices {
+		want.Devices[i].Source = "hlr"
+	}
+	key := numberKey(want.Number)
+	v := encodeRegistration(&want)
+	if end := v[len(v)-4:]; v[0] != 3 || string(end) != "\x03hlr" {
+		t.Errorf("version %d, end %q", v[0], end)
+	}
+	got, err := decodeRegistration(key, v)
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("decodeRegistration() = %v, -want +got\n%s", err, d)
+	}
+	want.Devices = want.Devices[:1]
+	v = encodeRegistration(&want)
+	for n := range len(v) {
+		short := append([]byte(nil), v[:n]...)
+		if n > recordHeader {
+			binary.BigEndian.PutUint32(short[1:], checksum(key, short))
+		}
+		if _, err := decodeRegistration(key, short); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("the first %d of %d octets: %v, want ErrCorrupt", n, len(v), err)
+		}
+	}
+}
+
 func TestEveryTruncationAndBitFlipFails(t *testing.T) {
 	r := sampleRegistration()
 	r.Devices[1].Token = "short"
@@ -175,9 +203,9 @@ func TestDecodeNamesTheField(t *testing.T) {
 func TestNewerRecordIsRefused(t *testing.T) {
 	r := sampleRegistration()
 	v := encodeRegistration(&r)
-	v[0] = 3
-	if _, err := decodeRegistration(numberKey(r.Number), v); err == nil || !strings.Contains(err.Error(), "record version 3, this program reads 1 to 2") {
-		t.Errorf("decodeRegistration(version 3) = %v, want a refusal that names both versions", err)
+	v[0] = 4
+	if _, err := decodeRegistration(numberKey(r.Number), v); err == nil || !strings.Contains(err.Error(), "record version 4, this program reads 1 to 3") {
+		t.Errorf("decodeRegistration(version 4) = %v, want a refusal that names both versions", err)
 	}
 }
 

@@ -70,6 +70,9 @@ func (c *Count) add(w uint64, sign int) {
 	if msg.Entry(w).Active() {
 		c.Active += sign
 	}
+	if msg.Entry(w).External() {
+		c.External += sign
+	}
 }
 
 // totals is a consistent copy of the counts.

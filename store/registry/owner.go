@@ -107,6 +107,7 @@ func (b *batch) admit(s *step, r *Registration, p *Put, d *Device, proof *proof)
 		if by < 0 || r.Devices[by].App != d.App {
 			return 0, notFound(r.Number, p.By)
 		}
+		d.Source = r.Devices[by].Source // it is known here no better than the one that vouches for it
 		if at >= 0 && at != by {
 			return 0, fmt.Errorf("number %s: device %s: %w", r.Number.Masked(), d.ID, ErrDeviceInUse)
 		}

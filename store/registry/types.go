@@ -110,6 +110,8 @@ type Device struct {
 	Features   Features
 	Permission Permission
 	Preference uint8 // among the devices of a number the lowest goes first
+
+	Source string // the external registry that has told it; "": it was put here
 }
 
 // Ownership is what binds a device to whoever has proven the number.
@@ -306,6 +308,8 @@ type Count struct {
 	Active  int // numbers with at least one active device
 	Devices int
 	Corrupt int
+
+	External int // of Numbers, those that an external registry has told
 }
 
 // check names the first field of p that is outside its limits, never its

@@ -17,7 +17,7 @@ var levels = [][]string{
 	0: {"gateway/msg", "smpp/pdu"},
 	1: {"smpp/coding", "push", "store"},
 	2: {"gateway/route", "gateway/letter", "gateway/listen", "gateway/config", "gateway/alarm", "gateway/audit", "smpp", "push/apns", "push/fcm", "store/registry", "store/spool", "systemd"},
-	3: {"gateway/prove", "gateway/presence"},
+	3: {"gateway/prove", "gateway/presence", "gateway/external"},
 	4: {"gateway/api", "gateway/noc", "gateway/dispatch", "gateway/upstream", "gateway/receipt"},
 	5: {"gateway"},
 	6: {"test"},
