@@ -19,6 +19,7 @@ var help = map[string]string{
 	"shunt_registry_numbers":             "Registered numbers",
 	"shunt_registry_active_numbers":      "Registered numbers with an active device",
 	"shunt_registry_devices":             "Registered devices",
+	"shunt_registry_external_numbers":    "Numbers that only an external registry knows",
 	"shunt_registry_corrupt_records":     "Records of the registry that cannot be read",
 	"shunt_binds":                        "Binds of ESMEs",
 	"shunt_own_bind_up":                  "1 while Shunt is bound to that SMSC itself",

@@ -119,11 +119,13 @@ func writeLegs(w io.Writer, st *Status) {
 
 func writeSpool(w io.Writer, st *Status) {
 	p := &st.Spool
-	for _, state := range slices.Sorted(maps.Keys(p.Live)) {
+	for _, state := range msg.States()[1:] { // also where there is none: a series that comes and goes cannot be reckoned with
 		gauge(w, "shunt_spool_messages", float64(p.Live[state]), "state", state.String())
 	}
-	for _, state := range slices.Sorted(maps.Keys(p.Finals)) {
-		counter(w, "shunt_spool_ended_total", p.Finals[state], "state", state.String())
+	for _, state := range msg.States()[1:] {
+		if state.Final() {
+			counter(w, "shunt_spool_ended_total", p.Finals[state], "state", state.String())
+		}
 	}
 	gauge(w, "shunt_spool_live_messages", float64(p.LiveTotal))
 	gauge(w, "shunt_spool_max_messages", float64(p.Max))
