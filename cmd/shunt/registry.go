@@ -272,7 +272,14 @@ func rows(w io.Writer, regs []noc.Registration) {
 			if d.Sandbox {
 				platform += " (sandbox)"
 			}
-			row(w, regs[i].Number, d.State, d.Device, d.App, platform, d.UpdatedAt.UTC().Format("2006-01-02 15:04:05"))
+			state := d.State
+			if d.Presence != "" && d.Presence != "active" {
+				state += ", " + d.Presence
+			}
+			if d.Permission == "denied" {
+				state += ", notifications denied"
+			}
+			row(w, regs[i].Number, state, d.Device, d.App, platform, d.UpdatedAt.UTC().Format("2006-01-02 15:04:05"))
 		}
 	}
 }

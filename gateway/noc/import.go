@@ -363,8 +363,10 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 func appendExport(b []byte, format string, n msg.Number, d *registry.Device) []byte {
 	bearer := hashForm + hex.EncodeToString(d.BearerHash[:])
 	if format == FormatNDJSON {
+		features := d.Features.Names()
 		line, err := json.Marshal(BulkPut{n.String(), Put{
 			App: d.App, Platform: d.Platform.String(), Token: d.Token, Device: d.ID, Bearer: bearer, State: stateOf(d.Active), Sandbox: d.Sandbox,
+			Features: &features, Permission: d.Permission.String(), Preference: d.Preference, ProvenAt: d.ProvenAt,
 		}})
 		if err != nil {
 			panic(err) // it has no value that does not encode

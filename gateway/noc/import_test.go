@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -81,11 +82,74 @@ func TestImportRefusesWholly(t *testing.T) {
 	}
 }
 
+// traits are what apps said of themselves and when numbers were proven.
+func (r *rig) traits() (all map[string]registry.Device) {
+	r.t.Helper()
+	all = make(map[string]registry.Device)
+	err := r.reg.Each(r.t.Context(), func(reg *registry.Registration) error {
+		for _, d := range reg.Devices {
+			all[d.ID] = registry.Device{Features: d.Features, Permission: d.Permission, Preference: d.Preference, Ownership: registry.Ownership{ProvenAt: d.ProvenAt}}
+		}
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all
+}
+
+// NDJSON loses nothing of what an app has said of itself, into nobody and beside
+// others; and CSV, which does not have it, takes nothing of it from a device that
+// is there.
+func TestImportKeepsTraits(t *testing.T) {
+	from := newRig(t)
+	from.put(alice, Put{App: "chat", Platform: "fcm", Token: "t", Device: "plain", Bearer: "a-bearer-of-somebody-1"})
+	from.put(alice, Put{
+		App: "bank", Platform: "fcm", Token: "t", Device: "odd", Bearer: "a-bearer-of-somebody-2",
+		Features: &[]string{"read"}, Permission: "denied", Preference: 7, ProvenAt: time.Unix(1_750_000_000, 5).UTC(),
+	})
+	want := from.traits()
+	if want["plain"].Features != registry.AllFeatures || want["odd"].Features != registry.FeatureRead || want["odd"].Preference != 7 {
+		t.Fatalf("traits after a put = %+v", want)
+	}
+	var ndjson, csv bytes.Buffer
+	for format, file := range map[string]*bytes.Buffer{FormatNDJSON: &ndjson, FormatCSV: &csv} {
+		if _, err := from.Export(t.Context(), file, format, func(int64) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty, live := newRig(t), newRig(t)
+	live.put(bob, Put{App: "chat", Platform: "fcm", Token: "t", Device: "bobs", Bearer: "a-bearer-of-somebody-3"})
+	for name, to := range map[string]*rig{"into nobody": empty, "beside another": live} {
+		for _, file := range []struct{ format, text string }{{FormatNDJSON, ndjson.String()}, {FormatCSV, csv.String()}} {
+			if _, faults, err := to.load(file.text, file.format, false, false); err != nil {
+				t.Fatalf("%s: %v %v", name, faults, err)
+			}
+			got := to.traits()
+			delete(got, "bobs")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s, %s: (-want +got)\n%s", name, file.format, diff)
+			}
+		}
+		if e := to.reg.Lookup(alice); e.NoReceipts() {
+			t.Errorf("%s: the index says that no app acknowledges", name)
+		}
+	}
+	_, faults, _ := from.load(`{"number":"+447700900042","app":"chat","platform":"fcm","token":"t","features":["telepathy"]}`+"\n"+
+		`{"number":"+447700900042","app":"chat","platform":"fcm","token":"t","permission":"maybe"}`+"\n", FormatNDJSON, false, false)
+	if len(faults) != 2 || !strings.Contains(faults[0], "want receipts, read, reply or rich") || !strings.Contains(faults[1], "want granted, denied or unknown") {
+		t.Errorf("faults = %q", faults)
+	}
+}
+
 // What was exported is imported elsewhere as it was, in both formats.
 func TestExportImport(t *testing.T) {
 	from := newRig(t)
 	for i := range 30 {
 		p := Put{App: "chat", Platform: "apns", Token: fmt.Sprintf("token,\"%d", i), Device: fmt.Sprintf("d%d", i), State: "inactive", Sandbox: i%2 == 0, Bearer: fmt.Sprintf("a-bearer-of-somebody-%d", i)}
+		if i%3 == 0 {
+			p.Features, p.Permission, p.Preference, p.ProvenAt = &[]string{"read", "reply"}, "denied", uint8(i), time.Unix(1_750_000_000, 5).UTC()
+		}
 		from.put(alice+msg.Number(i/2), p)
 	}
 	// What an external registry has told is not for an import.

@@ -237,6 +237,12 @@ type Device struct {
 	Sandbox      bool      `json:"sandbox"`
 	State        string    `json:"state"`            // active or inactive
 	Source       string    `json:"source,omitempty"` // the external registry that told it; "": it was put here
+	Features     []string  `json:"features"`         // of receipts, read, reply, rich
+	Permission   string    `json:"permission"`       // granted, denied or unknown
+	Preference   uint8     `json:"preference"`
+	Presence     string    `json:"presence"`           // active, stale or inactive
+	SeenAt       time.Time `json:"seen_at,omitzero"`   // the last evidence that was written down
+	ProvenAt     time.Time `json:"proven_at,omitzero"` // when the number was proven with it
 	RegisteredAt time.Time `json:"registered_at"`
 	UpdatedAt    time.Time `json:"updated_at"` // when its token was put
 }
@@ -267,6 +273,14 @@ type Put struct {
 	Bearer   string `json:"bearer,omitempty"` // "" = a known device keeps its own, a new one gets one
 	State    string `json:"state,omitempty"`  // active (or "") or inactive
 	Sandbox  bool   `json:"sandbox,omitempty"`
+
+	// What an app says of itself. Without any of the three a known device keeps
+	// what it has said; a new one can do everything.
+	Features   *[]string `json:"features,omitempty"`   // of receipts, read, reply, rich; missing: all
+	Permission string    `json:"permission,omitempty"` // granted, denied or unknown
+	Preference uint8     `json:"preference,omitempty"` // among the apps of a number the lowest goes first
+
+	ProvenAt time.Time `json:"proven_at,omitzero"` // when somebody proved the number with it
 }
 
 // PutAnswer is the registration after a put. Bearer is set only where the

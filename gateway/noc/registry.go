@@ -120,7 +120,21 @@ func (p *Put) registryPut(n msg.Number) (registry.Put, error) {
 	default:
 		return registry.Put{}, fmt.Errorf("state: %w: want active or inactive", registry.ErrInvalid)
 	}
+	traits := registry.Traits{Preference: p.Preference}
+	if p.Permission != "" {
+		if traits.Permission, err = registry.ParsePermission(p.Permission); err != nil {
+			return registry.Put{}, fmt.Errorf("permission: %w: want granted, denied or unknown", registry.ErrInvalid)
+		}
+	}
+	if p.Features != nil {
+		f, err := registry.ParseFeatures(*p.Features)
+		if err != nil {
+			return registry.Put{}, fmt.Errorf("features: %w: want receipts, read, reply or rich", registry.ErrInvalid)
+		}
+		traits.Lacks = registry.AllFeatures &^ f
+	}
 	return registry.Put{
+		Traits: traits, KeepTraits: p.Features == nil && p.Permission == "" && p.Preference == 0, ProvenAt: p.ProvenAt,
 		Number: n, App: p.App, Platform: platform, Token: p.Token, Device: p.Device,
 		Bearer: p.Bearer, Active: p.State != stateInactive, Sandbox: p.Sandbox,
 	}, nil
@@ -135,6 +149,8 @@ func registrationOf(reg registry.Registration, clear bool) Registration {
 		d := &reg.Devices[i]
 		out.Devices = append(out.Devices, Device{
 			Device: d.ID, App: d.App, Platform: d.Platform.String(), Sandbox: d.Sandbox,
+			Features: d.Features.Names(), Permission: d.Permission.String(), Preference: d.Preference,
+			Presence: d.Presence.String(), SeenAt: d.SeenAt.UTC(), ProvenAt: d.ProvenAt.UTC(),
 			State: stateOf(d.Active), Source: d.Source, RegisteredAt: d.RegisteredAt.UTC(), UpdatedAt: d.UpdatedAt.UTC(),
 		})
 	}

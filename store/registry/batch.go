@@ -222,7 +222,14 @@ func (b *batch) put(req *request, p *Put) (PutResult, error) {
 		at = len(r.Devices)
 		r.Devices = append(r.Devices, d)
 	} else {
-		d.BearerHash, d.RegisteredAt = r.Devices[at].BearerHash, r.Devices[at].RegisteredAt
+		was := &r.Devices[at]
+		d.BearerHash, d.RegisteredAt = was.BearerHash, was.RegisteredAt
+		if p.KeepTraits {
+			d.Features, d.Permission, d.Preference = was.Features, was.Permission, was.Preference
+		}
+	}
+	if proof == nil && p.By == "" && !p.ProvenAt.IsZero() {
+		d.ProvenAt = p.ProvenAt
 	}
 	bearer, hash := p.Bearer, p.bearerHash()
 	if hash == ([32]byte{}) && (d.BearerHash == ([32]byte{}) || proof != nil) {

@@ -59,13 +59,14 @@ func (r *Registry) erase(ctx context.Context, n msg.Number) (was bool, err error
 	return was, store.Erase(r.db, keys)
 }
 
-// traces are the keys of n: of its registration, and of every bearer of which
-// some version that is still there names it. The committer calls it.
+// traces are the keys of n: of its registration, and of every bearer,
+// verification and proof of which some version that is still there names it. The
+// committer calls it.
 func (r *Registry) traces(ctx context.Context, n msg.Number) ([][]byte, error) {
 	keys := [][]byte{numberKey(n)}
 	number := binary.BigEndian.AppendUint64(nil, uint64(n))
-	err := r.view(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixBearer}, AllVersions: true})
+	in := func(txn *badger.Txn, prefix byte) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefix}, AllVersions: true})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
 			if err := ctx.Err(); err != nil {
@@ -76,13 +77,21 @@ func (r *Registry) traces(ctx context.Context, n msg.Number) ([][]byte, error) {
 				continue // an older version of the last one found
 			}
 			err := item.Value(func(v []byte) error {
-				if len(v) >= recordHeader+8 && bytes.Equal(v[recordHeader:recordHeader+8], number) {
+				if bytes.Contains(v, number) {
 					keys = append(keys, item.KeyCopy(nil))
 				}
 				return nil
 			})
 			if err != nil {
 				return fmt.Errorf("%s: read: %w", keyName(item.Key()), err)
+			}
+		}
+		return nil
+	}
+	err := r.view(func(txn *badger.Txn) error {
+		for _, prefix := range [...]byte{prefixBearer, prefixVerification, prefixProof} {
+			if err := in(txn, prefix); err != nil {
+				return err
 			}
 		}
 		return nil

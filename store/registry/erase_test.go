@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"shunt/gateway/msg"
 )
@@ -61,7 +62,19 @@ func TestErase(t *testing.T) {
 		binary.BigEndian.AppendUint64(nil, uint64(n)), []byte("447700900042"),
 		[]byte("FIRST-TOKEN"), []byte("SECOND-TOKEN"), []byte("THIRD-TOKEN"), []byte("first-device"), []byte("third-device"),
 	}
-	if len(holds(t, dir, person...)) == 0 {
+	v := Verification{ID: [16]byte{1}, Number: n, App: "app-of-n", MAC: [32]byte{2}, Expires: time.Now().Add(time.Hour)}
+	if err := r.Begin(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	v.ID, v.MAC = [16]byte{3}, [32]byte{4}
+	if err := r.Begin(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Check(t.Context(), v.ID, v.MAC, [32]byte{5}, time.Hour); err != nil { // leaves a proof
+		t.Fatal(err)
+	}
+	person = append(person, []byte("app-of-n"))
+	if len(holds(t, dir, person...)) == 0 || len(holds(t, dir, []byte("app-of-n"))) == 0 {
 		t.Fatal("the files do not hold what is to be erased: the test sees nothing")
 	}
 

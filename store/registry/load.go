@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -79,8 +80,8 @@ func ofLineKey(b []byte) (msg.Number, int) {
 	return msg.Number(binary.BigEndian.Uint64(b)), int(binary.BigEndian.Uint64(b[8:]))
 }
 
-// Staged are platform, flags, three texts with their lengths, and the bearer's
-// hash.
+// Staged are platform, flags, three texts with their lengths, the bearer's hash,
+// the traits, and when the number was proven.
 func appendStaged(b []byte, p *Put, hash [32]byte) []byte {
 	var flags byte
 	if p.Active {
@@ -89,22 +90,37 @@ func appendStaged(b []byte, p *Put, hash [32]byte) []byte {
 	if p.Sandbox {
 		flags |= flagSandbox
 	}
+	if p.KeepTraits {
+		flags |= stagedKeep
+	}
 	b = append(b, byte(p.Platform), flags)
 	for _, s := range []string{p.Device, p.App, p.Token} {
 		b = append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 	}
-	return append(b, hash[:]...)
+	b = append(append(b, hash[:]...), byte(p.Lacks), byte(p.Permission), p.Preference)
+	proven := int64(0)
+	if !p.ProvenAt.IsZero() {
+		proven = p.ProvenAt.UnixNano()
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(proven))
 }
+
+// stagedKeep is a flag beside those of a record.
+const stagedKeep = 1 << 7
 
 func ofStaged(n msg.Number, b []byte) Put {
 	d := decoder{b: b}
 	p := Put{Number: n, Platform: Platform(d.uint8("platform"))}
 	flags := d.uint8("flags")
-	p.Active, p.Sandbox = flags&flagActive != 0, flags&flagSandbox != 0
+	p.Active, p.Sandbox, p.KeepTraits = flags&flagActive != 0, flags&flagSandbox != 0, flags&stagedKeep != 0
 	p.Device = string(d.take("device", int(d.uint16("device"))))
 	p.App = string(d.take("app", int(d.uint16("app"))))
 	p.Token = string(d.take("token", int(d.uint16("token"))))
 	copy(p.BearerHash[:], d.take("bearer", len(p.BearerHash)))
+	p.Lacks, p.Permission, p.Preference = Features(d.uint8("lacks")), Permission(d.uint8("permission")), d.uint8("preference")
+	if at := int64(d.uint64("proven at")); at != 0 {
+		p.ProvenAt = time.Unix(0, at).UTC()
+	}
 	return p
 }
 

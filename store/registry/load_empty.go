@@ -293,8 +293,10 @@ func (t *tables) writeNumbers() (err error) {
 		p := ofStaged(n, value)
 		d := Device{
 			ID: p.Device, App: p.App, Platform: p.Platform, Token: p.Token, Sandbox: p.Sandbox,
-			Active: p.Active, BearerHash: p.BearerHash, RegisteredAt: now, UpdatedAt: now,
+			Active: p.Active, BearerHash: p.BearerHash, RegisteredAt: now, UpdatedAt: now, SeenAt: now,
+			Features: AllFeatures &^ p.Lacks, Permission: p.Permission, Preference: p.Preference,
 		}
+		d.ProvenAt = p.ProvenAt
 		if d.BearerHash == ([32]byte{}) {
 			copy(d.BearerHash[:], randomBearer())
 			t.applied.Made++

@@ -254,6 +254,11 @@ type Put struct {
 	BearerHash [32]byte // instead of Bearer: its SHA-256
 	Traits
 	Authority
+
+	// Of the operator's: a known device keeps its Traits whatever is in these; and
+	// when the number was proven, zero if that is not known.
+	KeepTraits bool
+	ProvenAt   time.Time
 }
 
 // bearerHash is the SHA-256 of the bearer that p gives, or zero.
