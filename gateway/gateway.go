@@ -57,6 +57,7 @@ type Gateway struct {
 	streams    *api.Streams
 	records    *cdr.Writer
 	timings    *timings
+	watches    watches
 	senders    []push.Sender
 
 	listeners   []net.Listener // SMPP
@@ -262,7 +263,7 @@ func (g *Gateway) makeProxy(hub *upstream.Hub, decider upstream.Decider) error {
 	engine.Answered = g.timings.forwarded
 	g.hub = hub
 	g.proxy = &upstream.Proxy{
-		Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
+		Tap: &g.watches.taps, Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
 		Decider: decider, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
 		Local:   func(systemID string) netip.Addr { return g.config().Account(systemID).LocalAddr },
 		Account: func(systemID string) upstream.Account { return g.live.Load().accounts[systemID] },

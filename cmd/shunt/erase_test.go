@@ -29,3 +29,18 @@ func TestErase(t *testing.T) {
 		}
 	}
 }
+
+func TestWatch(t *testing.T) {
+	r := newRig(t)
+	out := r.ok("trace", "--watch", "+447700900042", "--for", "1m")
+	for _, want := range []string{"submit_sm ", "Bank → +4477••••0042", "submit_sm_resp", "ESME_ROK  77  1.5 ms"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("trace --watch = %s, want %q", out, want)
+		}
+	}
+	for _, args := range [][]string{{"trace", "--watch", "s01"}, {"trace", "--watch", "+447700900042", "--for", "0s"}, {"trace", "+447700900042", "--for", "1m"}} {
+		if got := r.fails(args...); got.code != 2 {
+			t.Errorf("shunt %q = %+v, want exit 2", args, got)
+		}
+	}
+}

@@ -57,6 +57,15 @@ func (f *figures) SetDrain(on bool) noc.Drain {
 
 func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }
 
+func (f *figures) Watch(_ context.Context, n msg.Number, see func(*noc.Passed) error) error {
+	for _, p := range []*noc.Passed{nil, {ESME: "bank", Way: "esme-to-smsc", PDU: "submit_sm", From: "Bank", To: n.String()}, {ESME: "bank", Way: "smsc-to-esme", PDU: "submit_sm_resp", Status: "ESME_ROK", Message: "77", TookMS: 1.5}} {
+		if err := see(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *figures) Erase(context.Context, msg.Number) (noc.Erased, error) {
 	e := noc.Erased{Registered: f.erasures == 0, Messages: 2, CDRLines: 3, Pending: max(f.pending-f.erasures, 0)}
 	f.erasures++

@@ -17,7 +17,8 @@ import (
 const stampLayout = "2006-01-02 15:04:05.000"
 
 func (a *app) traceCommand() *cobra.Command {
-	var follow bool
+	var follow, watch bool
+	var watchFor time.Duration
 	c := a.showsNumbers(a.remote(&cobra.Command{
 		Use:   "trace MSGID|NUMBER",
 		Short: "Show everything that happened to a diverted message",
@@ -25,10 +26,26 @@ func (a *app) traceCommand() *cobra.Command {
 			"MSGID is Shunt's own id or the message_id that the ESME was given; a NUMBER shows its\n" +
 			"latest messages, newest first. What could be both is taken for an id unless it begins with +.\n" +
 			"-f goes on with what happens next, until every message shown has ended and its receipt is\n" +
-			"taken; with --json each step is a line.",
-		Example: "  shunt trace s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z\n  shunt trace +447700900042 --unmask\n  shunt trace -f +447700900042",
+			"taken; with --json each step is a line.\n" +
+			"--watch shows from now on, for an hour or --for, every PDU to and from a NUMBER, of messages\n" +
+			"that are only forwarded too: of those nothing is kept otherwise. Ctrl-C ends it.",
+		Example: "  shunt trace s01JZ8M5C3V4Q2N7R9T0W1X2Y3Z\n  shunt trace +447700900042 --unmask\n  shunt trace -f +447700900042\n  shunt trace --watch +447700900042 --for 10m",
 		Args:    oneArg("MSGID or NUMBER"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !watch && c.Flags().Changed("for") {
+				return usagef("--for goes with --watch")
+			}
+			if watch {
+				if err := numberArg(c, args); err != nil {
+					return err
+				}
+				if watchFor < time.Second || watchFor > 24*time.Hour {
+					return usagef("--for: want 1s to 24h")
+				}
+				return a.ask(func(n *noc.Client) error {
+					return n.Watch(c.Context(), args[0], watchFor, a.unmask, a.printPassed)
+				})
+			}
 			return a.ask(func(n *noc.Client) error {
 				all, err := n.Trace(c.Context(), args[0], a.unmask)
 				if err != nil {
@@ -53,7 +70,32 @@ func (a *app) traceCommand() *cobra.Command {
 		},
 	}))
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
+	c.Flags().BoolVar(&watch, "watch", false, "show every PDU to and from the NUMBER from now on")
+	c.Flags().DurationVar(&watchFor, "for", time.Hour, "how long to watch")
 	return c
+}
+
+// printPassed writes a PDU as it passes.
+func (a *app) printPassed(p *noc.Passed) (err error) {
+	if a.json {
+		err = json.NewEncoder(a.out).Encode(p)
+	} else {
+		line := fmt.Sprintf("%s  %-10s  %-13s  %-15s", stamp(p.At), p.ESME, p.Way, p.PDU)
+		if p.From != "" || p.To != "" {
+			line += "  " + p.From + " → " + p.To
+		}
+		if p.Status != "" {
+			line += fmt.Sprintf("  %s  %s  %.1f ms", p.Status, p.Message, p.TookMS)
+		}
+		if p.Dropped > 0 {
+			line += fmt.Sprintf("  (%d before this one not shown)", p.Dropped)
+		}
+		_, err = fmt.Fprintln(a.out, strings.TrimRight(line, " "))
+	}
+	if err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
 }
 
 // followEvery is how often a followed trace is asked for.

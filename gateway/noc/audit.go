@@ -18,6 +18,7 @@ var actions = map[string]string{
 	"PUT /v1/registry/{number}":        "registry put",
 	"DELETE /v1/registry/{number}":     "registry rm",
 	"POST /v1/registry/{number}/erase": "registry erase",
+	"GET /v1/watch/{number}":           "watch",
 	"POST /v1/registry/bulk":           "registry bulk",
 	"POST /v1/registry/import":         "registry import",
 	"GET /v1/registry/export":          "registry export",

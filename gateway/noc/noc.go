@@ -30,6 +30,9 @@ type Gateway interface {
 	// Reload reads the configuration file again; an error that is a *Refused lists
 	// what is wrong with it, and nothing has changed.
 	Reload(ctx context.Context) (Reload, error)
+	// Watch tells of what passes to and from a number until ctx is done, or see
+	// ends it with an error. ErrTooManyWatches: enough others watch.
+	Watch(ctx context.Context, n msg.Number, see func(*Passed) error) error
 	// Erase removes a number from registry, spool and call detail records; what
 	// is pending stays and is counted.
 	Erase(ctx context.Context, n msg.Number) (Erased, error)

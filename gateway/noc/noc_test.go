@@ -82,6 +82,18 @@ func (g *testGateway) SetDrain(on bool) Drain {
 
 func (g *testGateway) Queue() []Queue { return nil }
 
+func (g *testGateway) Watch(ctx context.Context, n msg.Number, see func(*Passed) error) error {
+	if g.refuse != nil {
+		return g.refuse
+	}
+	for _, p := range []*Passed{nil, {PDU: "submit_sm", From: "447700900043", To: n.String()}} {
+		if err := see(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

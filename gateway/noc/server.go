@@ -84,6 +84,7 @@ func NewServer(o Options) *Server {
 		"PUT /v1/registry/{number}":        s.put,
 		"DELETE /v1/registry/{number}":     s.remove,
 		"POST /v1/registry/{number}/erase": s.erase,
+		"GET /v1/watch/{number}":           s.watch,
 		"GET /v1/trace/{what}":             s.trace,
 		"POST /v1/explain":                 s.explain,
 		"GET /v1/alarms":                   s.alarms,

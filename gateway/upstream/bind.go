@@ -43,6 +43,7 @@ type Bind struct {
 
 	down, up  *smpp.Session
 	decider   Decider
+	tap       *TapSwitch  // nil: there is none
 	accepting *accepting  // nil: nobody asks what the SMSC accepts
 	pending   pending     // requests that Divert took and that are not answered yet
 	lost      func(*Bind) // Hub.Lost
@@ -71,6 +72,7 @@ func (b *Bind) Holds() bool { return b.pending.n.Load() > 0 }
 
 // Answer responds to what Divert took. It does not block.
 func (b *Bind) Answer(resp pdu.PDU) {
+	b.tap.response(b, true, true, resp)
 	_ = b.down.Respond(resp) // a lost session has lost its answer: the message stays accepted
 	b.pending.add(-1)
 }
@@ -78,6 +80,7 @@ func (b *Bind) Answer(resp pdu.PDU) {
 // AnswerAt is Answer, and tells where resp ends among the octets of the session
 // (see Received); 0: it was not sent.
 func (b *Bind) AnswerAt(resp pdu.PDU) (end uint64) {
+	b.tap.response(b, true, true, resp)
 	end, err := b.down.RespondAt(resp)
 	b.pending.add(-1)
 	if err != nil {
@@ -184,6 +187,7 @@ type downReader Bind
 
 func (r *downReader) HandleRequest(p pdu.PDU) {
 	b := (*Bind)(r)
+	b.tap.request(b, true, p)
 	switch p.ID() {
 	case pdu.SubmitSM, pdu.DataSM, pdu.SubmitMulti, pdu.QuerySM, pdu.CancelSM, pdu.ReplaceSM:
 		if b.Transmits() && b.decider.Divert(b, p) {
@@ -208,6 +212,7 @@ func (r *downReader) HandleResponse(p pdu.PDU) {
 		r.unbound.Store(true)
 		r.pending.wait(unbindWait) // the same where the SMSC ends the session
 	}
+	r.tap.response((*Bind)(r), false, false, p)
 	passResponse((*Bind)(r), r.up, p)
 }
 
@@ -221,12 +226,16 @@ func (r *downReader) HandleBatch() {
 // upReader handles what the SMSC sends.
 type upReader Bind
 
-func (r *upReader) HandleRequest(p pdu.PDU) { passRequest(r.down, p) }
+func (r *upReader) HandleRequest(p pdu.PDU) {
+	r.tap.request((*Bind)(r), false, p)
+	passRequest(r.down, p)
+}
 
 func (r *upReader) HandleResponse(p pdu.PDU) {
 	if r.accepting != nil {
 		r.accepting.answered(p)
 	}
+	r.tap.response((*Bind)(r), true, false, p)
 	passResponse((*Bind)(r), r.down, p)
 }
 

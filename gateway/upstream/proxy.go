@@ -28,6 +28,7 @@ type Proxy struct {
 	Limits      Limits
 	Outbinds    []OutbindPeer // SMSCs that may connect here and send outbind
 	Decider     Decider
+	Tap         *TapSwitch // may be nil
 	Hub         *Hub
 	Log         *slog.Logger
 
