@@ -90,6 +90,7 @@ type Status struct {
 	Push   []PushLane `json:"push"`
 
 	Spool    spool.Stats `json:"spool"`
+	DiskFree float64     `json:"disk_free_share"` // of the volume under node.data_dir, 0 to 1
 	Counters Counters    `json:"counters"`
 	FailOpen []string    `json:"fail_open"` // why messages that could be diverted are forwarded at the moment
 }
@@ -108,6 +109,7 @@ type OwnBind struct {
 	State     string `json:"state"`
 	LastError string `json:"last_error,omitempty"`
 	Window    int    `json:"window"` // requests without an answer
+	WindowMax int    `json:"window_max"`
 }
 
 // PushLane is one provider of an app.
@@ -154,6 +156,7 @@ type Session struct {
 	Rate      uint64    `json:"rate"`       // PDUs in the last second, both directions
 	WindowIn  int       `json:"window_in"`  // the ESME's requests without an answer
 	WindowOut int       `json:"window_out"` // requests to the ESME without an answer
+	WindowMax int       `json:"window_max"` // of each of them
 	LastError string    `json:"last_error,omitempty"`
 }
 

@@ -242,7 +242,7 @@ func TestStatus(t *testing.T) {
 		Version: "1.2.3", Node: "edge-1", Started: when, Divert: "shadow", IndexReady: true, IndexBytes: 4096,
 		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1},
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
-		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5}},
+		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5, 100}},
 		Push: []PushLane{{App: "chat", Provider: "apns", Breaker: "open", Until: when, Reason: "http-503", Trips: 2}},
 		Spool: spool.Stats{
 			Live: map[msg.State]int{msg.Pushed: 2}, LiveTotal: 2, ReceiptsDue: 1, Queued: 3, Max: 9, Puts: 10, Events: 11, Replays: 12,

@@ -26,7 +26,7 @@ func askWeb(s *Web, method, path string) *httptest.ResponseRecorder {
 
 func TestMetricsOfHostileAccounts(t *testing.T) {
 	w := &watched{verdicts: map[string]map[string]uint64{"a\"\\\nb\xff": {"unregistered": 7}}}
-	s := NewWeb(WebOptions{w, slog.New(slog.DiscardHandler)})
+	s := NewWeb(WebOptions{Gateway: w, Log: slog.New(slog.DiscardHandler)})
 	want := `shunt_submits_total{account="a\"\\` + "\uFFFD" + `b` + "\uFFFD" + `",reason="unregistered"} 7` + "\n"
 	if got := askWeb(s, "GET", "/metrics").Body.String(); !strings.Contains(got, want) {
 		t.Errorf("/metrics has no line %q:\n%s", want, got)
@@ -38,7 +38,7 @@ func TestMetricsBoundAccounts(t *testing.T) {
 	for i := range maxAccounts {
 		w.verdicts[fmt.Sprintf("m%04d", i)] = map[string]uint64{"divert": 1}
 	}
-	s := NewWeb(WebOptions{w, slog.New(slog.DiscardHandler)})
+	s := NewWeb(WebOptions{Gateway: w, Log: slog.New(slog.DiscardHandler)})
 	askWeb(s, "GET", "/metrics")
 	for i := range 5 { // they sort before those that have a name by now
 		w.verdicts[fmt.Sprintf("a%04d", i)] = map[string]uint64{"divert": 2}
@@ -65,7 +65,7 @@ func TestReadyz(t *testing.T) {
 		{"own bind down, an ESME bound", Status{IndexReady: true, Own: []OwnBind{{State: "unbound"}}, Binds: BindCounts{Upstream: 1}}, 200, "[]"},
 		{"own bind half up", Status{IndexReady: true, Own: []OwnBind{{State: "1 of 2 bound"}}}, 200, "[]"},
 	} {
-		rec := askWeb(NewWeb(WebOptions{&watched{status: c.st}, slog.New(slog.DiscardHandler)}), "GET", "/readyz")
+		rec := askWeb(NewWeb(WebOptions{Gateway: &watched{status: c.st}, Log: slog.New(slog.DiscardHandler)}), "GET", "/readyz")
 		var r Readiness
 		if err := json.Unmarshal(rec.Body.Bytes(), &r); err != nil {
 			t.Errorf("%s: /readyz = %q: %v", c.name, rec.Body, err)
@@ -77,7 +77,7 @@ func TestReadyz(t *testing.T) {
 }
 
 func TestWebChangesNothing(t *testing.T) {
-	s := NewWeb(WebOptions{&watched{}, slog.New(slog.DiscardHandler)})
+	s := NewWeb(WebOptions{Gateway: &watched{}, Log: slog.New(slog.DiscardHandler)})
 	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
 		if rec := askWeb(s, "POST", path); rec.Code != http.StatusMethodNotAllowed {
 			t.Errorf("POST %s = %d, want 405", path, rec.Code)
