@@ -419,7 +419,6 @@ func TestTriesKeepBoundedMemory(t *testing.T) {
 type stream struct {
 	*Page
 	t    *testing.T
-	body io.WriteCloser
 	mu   sync.Mutex
 	got  []string
 	done chan struct{}
