@@ -292,7 +292,7 @@ func (g *Gateway) listen() error {
 		// Messages go before figures: an address that is taken stops no traffic.
 		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
 			g.web = nil
-			g.log.Warn("noc.listen cannot be opened, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
+			g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
 		}
 	}
 	return nil

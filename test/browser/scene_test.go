@@ -57,14 +57,14 @@ func (s *scene) until(what string, p *stage.Process, ok func() bool) {
 // newScene starts all of it, two ESMEs that do not cease to submit included.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	t.Cleanup(cancel)
-	s := &scene{t: t, ctx: ctx, dir: t.TempDir(), bin: t.TempDir()}
+	s := &scene{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	out, err := exec.Command("go", "build", "-o", s.bin, "shunt/cmd/shunt", "shunt/cmd/shuntsim").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	s.yard = stage.NewYard(s.dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // from here on: a build takes what it takes
+	t.Cleanup(cancel)
+	s.ctx, s.yard = ctx, stage.NewYard(s.dir)
 	t.Cleanup(s.yard.Close)
 	s.must(stage.People(s.dir, 200, 7))
 	smsc := s.sim("smsc", "--addr-file", s.path("smsc.json"), "--latency", "5ms", "--jitter", "3ms", "--receipt-delay", "300ms",

@@ -167,18 +167,28 @@ func glance(st *noc.Status, now time.Time) []Fact {
 		failing = inWords(st.FailOpen)
 	}
 	r := noc.ReadinessOf(st)
-	b := &st.Binds
 	return []Fact{
 		{ID: "ready", Name: "Ready", Value: yesNo(r.Ready), Mark: markIf(!r.Ready, "bad")},
 		{ID: "divert", Name: "Divert", Value: st.Divert, Mark: markIf(st.Divert != "on", "warn")},
 		{ID: "failopen", Name: "Fails open", Value: failing, Mark: markIf(len(st.FailOpen) > 0 && st.Divert != "off", "warn")},
 		{ID: "drain", Name: "Draining", Value: yesNo(st.Drain), Mark: markIf(st.Drain, "warn")},
-		{ID: "binds", Name: "ESME binds", Value: fmt.Sprintf("%s (tx %d, rx %d, trx %d)", count(b.Transmitter+b.Receiver+b.Transceiver), b.Transmitter, b.Receiver, b.Transceiver)},
-		{ID: "pending", Name: "Pending", Value: fmt.Sprintf("%s of %s", count(st.Spool.LiveTotal), count(st.Spool.Max))},
-		{ID: "registered", Name: "Registered", Value: count(st.Registered.Active) + " active numbers"},
+		{ID: "binds", Name: "ESME binds", Value: binds(&st.Binds)},
+		{ID: "pending", Name: "Pending", Value: count(st.Spool.LiveTotal)},
+		{ID: "registered", Name: "Active numbers", Value: count(st.Registered.Active)},
 		{ID: "up", Name: "Up", Value: age(now, st.Started)},
 		{ID: "version", Name: "Version", Value: st.Version},
 	}
+}
+
+// binds are those of ESMEs, by what they are.
+func binds(b *noc.BindCounts) string {
+	var kinds []string
+	for i, n := range []int{b.Transmitter, b.Receiver, b.Transceiver} {
+		if n > 0 {
+			kinds = append(kinds, count(n)+" "+[]string{"tx", "rx", "trx"}[i])
+		}
+	}
+	return cmp.Or(strings.Join(kinds, ", "), "none")
 }
 
 func storeFacts(st *noc.Status, now time.Time) []Fact {
@@ -191,12 +201,17 @@ func storeFacts(st *noc.Status, now time.Time) []Fact {
 	if s.LastError != nil {
 		fault = cause(s.LastError) + ", " + age(now, s.LastErrorAt) + " ago"
 	}
+	full := 0.0
+	if s.Max > 0 {
+		full = 100 * float64(s.LiveTotal) / float64(s.Max)
+	}
 	records := count(c.CDRWritten) + " written"
 	if c.CDRFailing {
 		records = "cannot be written"
 	}
 	return []Fact{
 		{ID: "disk", Name: "Disk free", Value: strconv.FormatFloat(100*st.DiskFree, 'f', 0, 64) + " %", Mark: markIf(st.DiskFree < 0.12, "bad")},
+		{ID: "full", Name: "Spool full", Value: strconv.FormatFloat(full, 'f', 1, 64) + " %", Mark: markIf(full >= 80, "warn")},
 		{ID: "commit", Name: "Commit, last", Value: took(s.CommitLast)},
 		{ID: "commitmean", Name: "Commit, mean", Value: took(mean)},
 		{ID: "commitmax", Name: "Commit, slowest", Value: took(s.CommitMax)},
