@@ -34,8 +34,8 @@ test: lint unit system ## everything that a change must pass
 # CI=true that is a failure.
 .PHONY: system
 system:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop booted torture-short; \
-	else echo "not run: interop, booted and torture-short (need root and apt for npm, Kannel, tshark, strace, a container and a file system of their own)"; \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) --no-print-directory interop booted browser torture-short; \
+	else echo "not run: interop, booted, browser and torture-short (need root and apt for npm, Kannel, tshark, Chromium, strace, a container and a file system of their own)"; \
 	  [ "$${CI:-}" != true ]; fi
 
 .PHONY: unit
@@ -50,6 +50,10 @@ interop: ## npm's smpp and Kannel around the gateway, tshark on the wire (instal
 .PHONY: booted
 booted: deb ## the package in a booted container, journald by itself (installs them)
 	$(GO) test -tags booted -count=1 -v -timeout 10m ./test/booted
+
+.PHONY: browser
+browser: ## the page in Chromium, with traffic (installs it); BROWSERFLAGS=-update writes docs/screenshots
+	$(GO) test -tags browser -count=1 -v -timeout 5m ./test/browser $(BROWSERFLAGS)
 
 # Whatever the flags, its seed is printed; -seed N replays the faults.
 .PHONY: torture

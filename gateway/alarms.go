@@ -15,6 +15,7 @@ import (
 	"shunt/gateway/config"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
+	"shunt/gateway/noc/page"
 	"shunt/gateway/prove"
 )
 
@@ -238,4 +239,19 @@ func (g *Gateway) observeNode(now time.Time) *observed {
 	}
 	o.webhookFailing = g.webhook != nil && g.webhook.Failing.Load()
 	return o
+}
+
+// pageAlarms shows them on the page.
+type pageAlarms struct{ g *Gateway }
+
+// Active implements page.Alarms.
+func (a pageAlarms) Active() (all []page.Alarm) {
+	for _, r := range a.g.alarms.Raised() {
+		text := r.Text
+		if r.Subject != "" {
+			text = r.Subject + ": " + text
+		}
+		all = append(all, page.Alarm{Name: string(r.Name), Severity: string(r.Severity), Since: r.Since, Text: text})
+	}
+	return all
 }

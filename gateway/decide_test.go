@@ -126,7 +126,7 @@ func TestSwitch(t *testing.T) {
 	}
 	want := noc.Session{
 		SystemID: "parcels", Bind: "transceiver", State: "bound", Version: noc.Version(0x34),
-		Upstream: n.smsc.l.Addr().String(), PDUsIn: 4, PDUsOut: 3,
+		Upstream: n.smsc.l.Addr().String(), PDUsIn: 4, PDUsOut: 3, WindowMax: 4096,
 	}
 	all := ctl.Sessions()
 	if len(all) != 1 {

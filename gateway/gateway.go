@@ -25,6 +25,7 @@ import (
 	"shunt/gateway/listen"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
+	"shunt/gateway/noc/page"
 	"shunt/gateway/receipt"
 	"shunt/gateway/resubmit"
 	"shunt/gateway/upstream"
@@ -40,6 +41,7 @@ import (
 type Gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	faults  *page.Faults // in front of log
 	version string
 	started time.Time
 
@@ -85,7 +87,8 @@ type Gateway struct {
 	owners   owners
 	mode     *modeFile
 	drain    drain
-	diskLow  atomic.Bool // below the watermark: nothing is diverted
+	diskFree atomic.Uint64 // share of the volume, as math.Float64bits
+	diskLow  atomic.Bool   // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded
 }
@@ -107,7 +110,9 @@ const (
 // that wraps store.ErrNoRoom says that the stores must not be opened: see
 // Transit.
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
-	g := &Gateway{cfg: cfg, log: log, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
+	faults := page.NewFaults(log.Handler())
+	log = slog.New(faults)
+	g := &Gateway{cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
 	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
 		g.upstreamIDs = upstream.IDFormat(s.MessageID)
 	}
@@ -302,9 +307,9 @@ func (g *Gateway) listen() error {
 	}
 	if g.cfg.NOC.Listen != "" {
 		// Messages go before figures: an address that is taken stops no traffic.
-		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, nil); err != nil {
+		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
 			g.web = nil
-			g.log.Warn("noc.listen cannot be opened, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
+			g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
 		}
 	}
 	return nil
@@ -406,8 +411,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
-		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write})
+		p := page.New(page.Options{Gateway: &control{g}, Spool: g.spool, Log: g.log, Faults: g.faults, Alarms: pageAlarms{g}, Token: g.cfg.NOC.Token.Bytes(), Audit: g.audit})
+		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes()})
 		serve(func() error { return s.ServeOn(serving, g.web) })
+		serve(func() error { p.Run(serving); return nil })
 	}
 	serve(func() error { g.watch(serving); return nil })
 	serve(func() error { g.watchAlarms(serving); return nil })

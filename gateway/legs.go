@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"shunt/gateway/config"
@@ -106,6 +107,9 @@ func (g *Gateway) watch(ctx context.Context) {
 
 func (g *Gateway) checkDisk() {
 	free, err := store.FreeShare(g.cfg.Node.DataDir)
+	if err == nil {
+		g.diskFree.Store(math.Float64bits(free))
+	}
 	switch {
 	case err != nil:
 		g.log.Error("free space cannot be read", "dir", g.cfg.Node.DataDir, "error", err)

@@ -170,7 +170,7 @@ func changes(a, b *config.Config) []string {
 }
 
 // renamed are the keys that differ from their fields.
-var renamed = map[string]string{"AcceptedWithin": "carrier_accepted_within", "FullNumbers": "numbers"}
+var renamed = map[string]string{"AcceptedWithin": "carrier_accepted_within", "FullNumbers": "numbers", "Token": "token_file"}
 
 // keyOf is the key of a field in the file: FallbackSMSC is fallback_smsc.
 func keyOf(field string) string {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -125,6 +126,7 @@ func (c *control) Status() noc.Status {
 		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
 		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
 		Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
+		DiskFree: math.Float64frombits(g.diskFree.Load()),
 	}
 	if g.apiListener != nil {
 		s.API = []string{g.apiListener.Addr().String()}
@@ -148,7 +150,11 @@ func (c *control) Status() noc.Status {
 	}
 	s.External = g.externalStatus()
 	if g.own != nil {
-		s.Own = append(s.Own, ownBind(g.own.State()))
+		own := ownBind(g.own.State())
+		if s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok {
+			own.WindowMax = s.Window * s.Sessions
+		}
+		s.Own = append(s.Own, own)
 	}
 	return s
 }
@@ -241,7 +247,7 @@ func (c *control) Sessions() []noc.Session {
 		all = append(all, noc.Session{
 			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
 			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
-			WindowIn: f.WindowIn, WindowOut: f.WindowOut, Rate: rateOf(b),
+			WindowIn: f.WindowIn, WindowOut: f.WindowOut, WindowMax: c.g.cfg.SMPP.Window, Rate: rateOf(b),
 		})
 	}
 	return all

@@ -186,13 +186,13 @@ func loopbackAddr(s string) error {
 	return nil
 }
 
-// nocAddr has neither TLS nor passwords, so that nobody else may reach it.
+// nocAddr is without TLS: accounts are seen there, and a token may be typed.
 func nocAddr(s string) error {
 	if err := listenAddr(s); err != nil {
 		return err
 	}
 	if host, _, _ := net.SplitHostPort(s); !loopback(host) {
-		return fmt.Errorf(`%s is not loopback, want a loopback address such as "127.0.0.1:9464"`, quote(s))
+		return fmt.Errorf(`%s is not loopback, want a loopback address such as "127.0.0.1:9464": others need tls = { cert_file = …, key_file = … }`, quote(s))
 	}
 	return nil
 }

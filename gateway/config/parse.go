@@ -506,7 +506,12 @@ func (l *loader) rest(file *section, c *Config) {
 
 	s, _ = file.sub("noc")
 	c.NOC.Socket = beside(c.File, get(s, "socket", "/run/shunt/noc.sock", str(socketPath)))
-	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(nocAddr))
+	allowed = nocAddr
+	if c.NOC.TLS = serverTLS(s); c.NOC.TLS != nil {
+		allowed = listenAddr
+	}
+	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(allowed))
+	c.NOC.Token = s.secret("token_file", "", checkPageToken)
 	c.NOC.AlarmWebhook = get(s, "alarm_webhook", "", str(webhook))
 	c.NOC.AlarmWebhookToken = s.secret("alarm_webhook_token_file", "", checkToken)
 	c.NOC.AlarmWebhookCA = s.secret("alarm_webhook_ca_file", "", checkCA)

@@ -130,6 +130,21 @@ func checkPassword(s *Secret) error {
 	return nil
 }
 
+// checkPageToken cuts the line end that editors leave. Whoever has the token may
+// switch the node, so that a short one is a fault.
+func checkPageToken(s *Secret) error {
+	s.value = bytes.TrimRight(s.value, "\r\n")
+	if n := len(s.value); n < 16 || n > 256 {
+		return fmt.Errorf("has %d octets, want 16 to 256", n)
+	}
+	for _, c := range s.value {
+		if c <= 0x20 || c > 0x7E {
+			return errors.New("has a character that is not printable ASCII, or a space")
+		}
+	}
+	return nil
+}
+
 func checkAPNsKey(s *Secret) error {
 	block, _ := pem.Decode(s.value)
 	if block == nil {

@@ -76,3 +76,21 @@ func TestSecretRedacted(t *testing.T) {
 		t.Errorf("Bytes() = %q of %s, want the secret", s.Bytes(), s.Path())
 	}
 }
+
+// TestToken: what an operator types has to be long, and typable.
+func TestToken(t *testing.T) {
+	for _, tt := range []struct{ in, want, err string }{
+		{"0123456789abcdef\n", "0123456789abcdef", ""},
+		{"0123456789abcde\r\n", "", "has 15 octets"},
+		{strings.Repeat("x", 257), "", "has 257 octets"},
+		{"0123456789 abcdef", "", "a space"},
+		{"0123456789abcdef\x00", "", "not printable ASCII"},
+		{"Ã©0123456789abcdef", "", "not printable ASCII"},
+	} {
+		s := Secret{value: []byte(tt.in)}
+		err := checkPageToken(&s)
+		if tt.err == "" && (err != nil || string(s.Bytes()) != tt.want) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			t.Errorf("checkPageToken(%q) = %q, %v; want %q, %q", tt.in, s.Bytes(), err, tt.want, tt.err)
+		}
+	}
+}

@@ -99,6 +99,7 @@ type Status struct {
 	External []ExternalRegistry `json:"external"` // that are asked about numbers which nobody registered here
 
 	Spool    spool.Stats `json:"spool"`
+	DiskFree float64     `json:"disk_free_share"` // of the volume under node.data_dir, 0 to 1
 	Counters Counters    `json:"counters"`
 	FailOpen []string    `json:"fail_open"` // why messages that could be diverted are forwarded at the moment
 
@@ -125,6 +126,7 @@ type OwnBind struct {
 	State     string `json:"state"`
 	LastError string `json:"last_error,omitempty"`
 	Window    int    `json:"window"` // requests without an answer
+	WindowMax int    `json:"window_max"`
 }
 
 // ExternalRegistry is one external registry.
@@ -192,6 +194,7 @@ type Session struct {
 	Rate      uint64    `json:"rate"`       // PDUs in the last second, both directions
 	WindowIn  int       `json:"window_in"`  // the ESME's requests without an answer
 	WindowOut int       `json:"window_out"` // requests to the ESME without an answer
+	WindowMax int       `json:"window_max"` // of each of them
 	LastError string    `json:"last_error,omitempty"`
 }
 

@@ -274,7 +274,7 @@ func TestStatus(t *testing.T) {
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
 		Alarms:       []alarm.Alarm{{Name: alarm.DiskLow, Severity: alarm.Critical, State: alarm.Raised, Since: time.Unix(1_750_000_000, 0).UTC(), Text: "t", WhatToDo: "w"}},
 		AlarmsRaised: 3, UpstreamError: "refused", UpstreamErrorAt: time.Unix(1_750_000_001, 0).UTC(),
-		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5}},
+		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5, 100}},
 		Push: []PushLane{{App: "chat", Provider: "apns", Breaker: "open", Until: when, Reason: "http-503", Trips: 2}},
 		External: []ExternalRegistry{{
 			Name: "far", Breaker: "open", Until: when, Reason: "timeout", Trips: 3, Asking: 1, Cached: 4,

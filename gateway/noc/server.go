@@ -244,20 +244,44 @@ func (s *Server) setDivert(w http.ResponseWriter, r *http.Request) (any, error) 
 	if err := readJSON(w, r, &b); err != nil {
 		return nil, err
 	}
-	switch b.Mode {
-	case "on", "shadow", "off":
-	default:
-		return nil, problemf(http.StatusBadRequest, CodeInvalid, "mode: want on, shadow or off")
+	if err := CheckMode(b.Mode); err != nil {
+		return nil, err
 	}
 	if err := s.begin(r, "mode="+b.Mode, b.Mode == "off"); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), readWithin)
-	defer cancel()
-	if err := s.o.Gateway.SetDivert(ctx, b.Mode); err != nil {
-		return nil, problemf(http.StatusConflict, CodeConflict, "divert is %s: %v", s.o.Gateway.Divert(), err)
+	if err := SetDivert(r.Context(), s.o.Gateway, b.Mode); err != nil {
+		return nil, err
 	}
 	return divertBody{s.o.Gateway.Divert()}, nil
+}
+
+// Switch is the part of Gateway that diverts or does not.
+type Switch interface {
+	Divert() string
+	SetDivert(ctx context.Context, mode string) error
+}
+
+// CheckMode tells what is wrong with a place of the switch.
+func CheckMode(mode string) error {
+	switch mode {
+	case "on", "shadow", "off":
+		return nil
+	}
+	return problemf(http.StatusBadRequest, CodeInvalid, "mode: want on, shadow or off")
+}
+
+// SetDivert sets the switch for whoever may. Its error is a *Problem.
+func SetDivert(ctx context.Context, s Switch, mode string) error {
+	if err := CheckMode(mode); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	if err := s.SetDivert(ctx, mode); err != nil {
+		return problemf(http.StatusConflict, CodeConflict, "divert is %s: %v", s.Divert(), err)
+	}
+	return nil
 }
 
 func (s *Server) reload(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -21,41 +21,48 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	what := r.PathValue("what")
+	all, err := FindTraces(s.o.Spool, r.PathValue("what"), limit, unmask(r))
+	return tracesBody{all}, err
+}
+
+// FindTraces finds one message by its id, or the last ones to a number, numbers
+// masked unless they are to be clear. What is not there is a *Problem with
+// status 404 or spool.ErrNotFound.
+func FindTraces(s Spool, what string, limit int, clear bool) ([]Trace, error) {
 	id, err := msg.ParseID(what)
 	found := err == nil
 	if !found && !strings.HasPrefix(what, "+") {
-		id, found = s.o.Spool.Resolve(what)
+		id, found = s.Resolve(what)
 	}
 	if found {
-		rec, err := s.o.Spool.Get(id)
+		rec, err := s.Get(id)
 		if err != nil {
 			return nil, err
 		}
-		return s.traces([]spool.Record{rec}, unmask(r))
+		return tracesOf(s, []spool.Record{rec}, clear)
 	}
 	n, err := msg.ParseNumber(what)
 	if err != nil {
 		return nil, problemf(http.StatusNotFound, CodeNotFound, "no message with this id, and it is no number: finished messages are kept for [retention] messages; a forwarded one is never stored")
 	}
-	recs, err := s.o.Spool.Recent(n, limit)
+	recs, err := s.Recent(n, limit)
 	if err != nil {
 		return nil, err
 	}
 	if len(recs) == 0 {
-		return nil, problemf(http.StatusNotFound, CodeNotFound, "no diverted message for %s: finished messages are kept for [retention] messages; a forwarded one is never stored", shown(n, unmask(r)))
+		return nil, problemf(http.StatusNotFound, CodeNotFound, "no diverted message for %s: finished messages are kept for [retention] messages; a forwarded one is never stored", shown(n, clear))
 	}
-	return s.traces(recs, unmask(r))
+	return tracesOf(s, recs, clear)
 }
 
-func (s *Server) traces(recs []spool.Record, clear bool) (any, error) {
-	out := tracesBody{make([]Trace, 0, len(recs))}
+func tracesOf(s Spool, recs []spool.Record, clear bool) ([]Trace, error) {
+	out := make([]Trace, 0, len(recs))
 	for i := range recs {
-		steps, err := s.o.Spool.Trace(recs[i].ID)
+		steps, err := s.Trace(recs[i].ID)
 		if err != nil && !errors.Is(err, spool.ErrNotFound) {
 			return nil, err
 		}
-		out.Messages = append(out.Messages, traceOf(&recs[i], steps, clear))
+		out = append(out, traceOf(&recs[i], steps, clear))
 	}
 	return out, nil
 }

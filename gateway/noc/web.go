@@ -18,15 +18,16 @@ type Watched interface {
 	Verdicts() map[string]map[string]uint64 // submits since the start by account and msg.Reason
 }
 
-// WebOptions are what NewWeb needs; all of it is required.
+// WebOptions are what NewWeb needs; all of it but Page is required.
 type WebOptions struct {
 	Gateway Watched
 	Log     *slog.Logger
-	Timings func(io.Writer) // writes histograms for /metrics; may be nil
+	Timings func(io.Writer)             // writes histograms for /metrics; may be nil
+	Page    map[string]http.HandlerFunc // by pattern of the mux; nil: no page
 }
 
-// Web answers monitoring: /metrics, /healthz, /readyz. It changes nothing and
-// is safe for concurrent use.
+// Web answers monitoring: /metrics, /healthz, /readyz, and what the page has.
+// It changes nothing and is safe for concurrent use.
 type Web struct {
 	o   WebOptions
 	mux *http.ServeMux
@@ -34,6 +35,10 @@ type Web struct {
 	mu    sync.Mutex // one scrape at a time
 	named map[string]bool
 }
+
+// policy lets a page load what this server has as files, and nothing else.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 const (
 	webReadWithin  = 5 * time.Second
@@ -47,6 +52,9 @@ func NewWeb(o WebOptions) *Web {
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
+	for pattern, h := range o.Page {
+		s.mux.HandleFunc(pattern, h)
+	}
 	return s
 }
 
@@ -55,7 +63,10 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'self'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer") // a search has its number in the address
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Content-Security-Policy", policy)
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -80,10 +91,10 @@ type Readiness struct {
 	FailOpen []string `json:"fail_open"` // why nothing is diverted at the moment; messages pass all the same
 }
 
-// readiness judges whether messages get through: the index is there, and an
+// ReadinessOf judges whether messages get through: the index is there, and an
 // upstream is bound, or there is no bind of our own that would show that the
 // SMSC is away.
-func readiness(st *Status) Readiness {
+func ReadinessOf(st *Status) Readiness {
 	r := Readiness{Why: []string{}, Divert: st.Divert, FailOpen: append([]string{}, st.FailOpen...)}
 	if !st.IndexReady {
 		r.Why = append(r.Why, "index-loading")
@@ -101,7 +112,7 @@ func readiness(st *Status) Readiness {
 
 func (s *Web) readyz(w http.ResponseWriter, _ *http.Request) {
 	st := s.o.Gateway.Status()
-	r := readiness(&st)
+	r := ReadinessOf(&st)
 	if !r.Ready {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusServiceUnavailable)

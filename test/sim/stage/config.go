@@ -68,7 +68,7 @@ listen = %q
 
 [noc]
 socket = %q
-`
+%s`
 
 // Config is a gateway's configuration in a directory.
 type Config struct {
@@ -78,6 +78,7 @@ type Config struct {
 	APNs, FCM   provider.Info
 	ClaimWithin time.Duration
 	Sections    string // more of it, before the last plan
+	NOC         string // more of [noc]
 }
 
 // Write writes shunt.toml and its password file.
@@ -90,7 +91,7 @@ func (c *Config) Write() error {
 	}
 	text := fmt.Sprintf(configText, c.DataDir(), chosen(c.Listen), c.SMSC, c.Own,
 		c.APNs.KeyFile, c.APNs.URL, c.APNs.CAFile, c.FCM.KeyFile, c.FCM.URL, c.FCM.CAFile, c.Sections,
-		c.ClaimWithin.String(), chosen(c.API), c.Socket())
+		c.ClaimWithin.String(), chosen(c.API), c.Socket(), c.NOC)
 	if err := os.WriteFile(filepath.Join(c.Dir, "smsc-own.password"), []byte(Password+"\n"), 0o600); err != nil {
 		return err
 	}
