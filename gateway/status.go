@@ -247,10 +247,19 @@ func (c *control) Sessions() []noc.Session {
 		all = append(all, noc.Session{
 			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
 			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
-			WindowIn: f.WindowIn, WindowOut: f.WindowOut, WindowMax: c.g.cfg.SMPP.Window, Rate: rateOf(b),
+			WindowIn: f.WindowIn, WindowOut: f.WindowOut, WindowMax: c.g.cfg.SMPP.Window, Rate: rateOf(b), LastError: lastRefusal(b),
 		})
 	}
 	return all
+}
+
+// lastRefusal is the SMSC's last answer that was not ESME_ROK.
+func lastRefusal(b *upstream.Bind) string {
+	st, at := b.Refusal()
+	if at.IsZero() {
+		return ""
+	}
+	return statusName(st) + " at " + at.Format("2006-01-02 15:04:05")
 }
 
 func rateOf(b *upstream.Bind) uint64 {

@@ -70,6 +70,13 @@ func TestWatch(t *testing.T) {
 			t.Errorf("answer %+v, want message_id %s", got, own)
 		}
 	}
+	a.smsc.judging(func(string, pdu.PDU) pdu.Status { return pdu.RINVDSTADR })
+	if st := e.ask(submitTo(stranger, nil)).Status(); st != pdu.RINVDSTADR {
+		t.Errorf("submit_sm_resp = %v", st)
+	}
+	if all := c.Sessions(); len(all) != 1 || !strings.HasPrefix(all[0].LastError, "ESME_RINVDSTADR at 20") {
+		t.Errorf("sessions = %+v, want the SMSC's last refusal", all)
+	}
 	stopForwarded()
 	stopDiverted()
 	if len(forwarded)+len(diverted) > 0 {

@@ -49,7 +49,8 @@ type Bind struct {
 	lost      func(*Bind) // Hub.Lost
 	unbound   atomic.Bool // the ESME has said unbind, or answered it
 	lastErr   atomic.Pointer[string]
-	ending    atomic.Int64 // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
+	refusal   atomic.Uint64 // the SMSC's last answer that was not ESME_ROK: seconds since 1970, then its status, 32 bits each
+	ending    atomic.Int64  // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
 	Reasons [64]atomic.Uint64 // verdicts by msg.Reason
 }
@@ -123,6 +124,16 @@ func (b *Bind) Peer() string { return b.down.RemoteAddr().String() }
 
 // Upstream is the SMSC's address.
 func (b *Bind) Upstream() string { return b.up.RemoteAddr().String() }
+
+// Refusal is the last status that the SMSC answered with and that was not
+// ESME_ROK, and when; at is zero if there was none.
+func (b *Bind) Refusal() (st pdu.Status, at time.Time) {
+	w := b.refusal.Load()
+	if w == 0 {
+		return 0, at
+	}
+	return pdu.Status(w), time.Unix(int64(w>>32), 0).UTC()
+}
 
 // Figures are the counters of one bind.
 type Figures struct {
@@ -236,6 +247,9 @@ func (r *upReader) HandleResponse(p pdu.PDU) {
 		r.accepting.answered(p)
 	}
 	r.tap.response((*Bind)(r), true, false, p)
+	if st := p.Status(); st != pdu.ROK {
+		r.refusal.Store(uint64(time.Now().Unix())<<32 | uint64(st))
+	}
 	passResponse((*Bind)(r), r.down, p)
 }
 
