@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -38,4 +39,22 @@ func TestGather(t *testing.T) {
 			put(t, s, message(s, time.Now()))
 		}
 	})
+}
+
+// TestFailPause: a caller that comes again at once whatever it is told does not
+// have the committer try the disk as fast as a processor can.
+func TestFailPause(t *testing.T) {
+	t.Parallel()
+	full := errors.New("no room")
+	s := started(t, Options{Room: func() error { return full }})
+	m := message(s, time.Now())
+	begun := time.Now()
+	for time.Since(begun) < 200*time.Millisecond {
+		if err := tryPut(s, m); !errors.Is(err, full) && !errors.Is(err, ErrFailing) {
+			t.Fatalf("Put() = %v, want %v", err, full)
+		}
+	}
+	if n, most := s.Stats().Failures, uint64(time.Since(begun)/failPause)+2; n == 0 || n > most {
+		t.Errorf("%d commits failed in %s, want 1 to %d", n, time.Since(begun), most)
+	}
 }

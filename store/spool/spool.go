@@ -361,7 +361,10 @@ func (s *Spool) run() {
 	var begun time.Time // of the last commits
 	few := true         // they were for a few changes only
 	for {
-		if !few {
+		switch {
+		case s.failing:
+			time.Sleep(failPause - time.Since(begun))
+		case !few:
 			time.Sleep(s.o.Gather - time.Since(begun))
 		}
 		s.fire()
@@ -389,6 +392,10 @@ func (s *Spool) run() {
 		s.keepSpare(work)
 	}
 }
+
+// failPause is how far apart commits begin while they fail: whoever is told so
+// may come again at once.
+const failPause = 5 * time.Millisecond
 
 // fewItems is up to how many changes a commit does not make the next one wait: a
 // peer that sends one message at a time is answered as fast as the disk can, while
