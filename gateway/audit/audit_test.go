@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -420,5 +421,49 @@ func TestLongAndStrange(t *testing.T) {
 		if len(line) > maxLine {
 			t.Errorf("a line has %d octets, want at most %d", len(line), maxLine)
 		}
+	}
+}
+
+// TestTogether: many who act at once share fsyncs, and the chain has each of their
+// lines once.
+func TestTogether(t *testing.T) {
+	l := start(t, filepath.Join(t.TempDir(), "audit"), quiet())
+	const actors, each = 64, 10
+	l.turn <- struct{}{} // nobody writes until all have queued
+	var wg sync.WaitGroup
+	for i := range actors {
+		wg.Go(func() {
+			for k := range each {
+				if err := l.Note(noc, fmt.Sprintf("action %d.%d", i, k), "", Done); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for {
+		l.queued.Lock()
+		n := len(l.queue)
+		l.queued.Unlock()
+		if n == actors {
+			break
+		}
+		runtime.Gosched()
+	}
+	before := l.head.Load().seq
+	l.together()
+	if n := l.head.Load().seq - before; n != actors {
+		t.Errorf("%d lines were written together, want %d", n, actors)
+	}
+	<-l.turn
+	wg.Wait()
+	seen := make(map[string]bool)
+	for _, e := range lines(t, l) {
+		if seen[e.Action] {
+			t.Errorf("%q is there twice", e.Action)
+		}
+		seen[e.Action] = true
+	}
+	if rep, err := l.Verify(); err != nil || !rep.Sound || rep.Lines != actors*each || len(seen) != actors*each {
+		t.Errorf("Verify() = %+v, %v, want %d sound lines", rep, err, actors*each)
 	}
 }

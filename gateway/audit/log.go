@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -35,8 +37,27 @@ type Log struct {
 	head atomic.Pointer[head]
 	err  atomic.Pointer[error] // why the last line could not be written
 
-	file *os.File // nil: to be opened
+	queued sync.Mutex
+	queue  []*job // lines that wait for a turn; whoever has it takes all of them
+
+	// For who holds the turn.
+	file  *os.File          // nil: to be opened
+	doubt map[string]uint64 // hash → number of lines that may be on disk though the disk said that they are not
 }
+
+// job is a line on its way.
+type job struct {
+	e    Entry
+	done chan written // holds one
+}
+
+type written struct {
+	e   Entry
+	err error
+}
+
+// maxTogether is how many lines share an fsync.
+const maxTogether = 256
 
 // head is the end of the chain.
 type head struct {
@@ -131,7 +152,7 @@ func (l *Log) open() (err error) {
 		return err
 	}
 	if known := l.head.Load(); known != nil && (end.Seq != known.seq || end.Hash != known.hash) &&
-		(end.Seq != known.seq+1 || end.Prev != known.hash) { // one that was on disk when the disk said that it was not
+		!l.doubtful(&end) {
 		return fmt.Errorf("%w: it ends with line %d, want line %d, hash %s", ErrChanged, end.Seq, known.seq, known.hash)
 	}
 	name := ""
@@ -155,6 +176,13 @@ func (l *Log) open() (err error) {
 		return err
 	}
 	return nil
+}
+
+// doubtful tells whether a line is one that was on disk when the disk said that it
+// was not.
+func (l *Log) doubtful(e *Entry) bool {
+	seq, ok := l.doubt[e.Hash]
+	return ok && seq == e.Seq
 }
 
 // settle has a new file outlive a crash, and belong to the owner of the data
@@ -236,36 +264,75 @@ func (l *Log) intact() bool {
 	return errors.Join(err1, err2) == nil && os.SameFile(own, now) && own.Size() == l.head.Load().size
 }
 
-// write puts one line on stable storage and logs its hash. It is for who holds
-// the turn.
-func (l *Log) write(e Entry) (Entry, error) {
+// write puts lines on stable storage, with one fsync, and logs their hashes. It
+// is for who holds the turn.
+func (l *Log) write(all ...Entry) ([]Entry, error) {
 	if l.file != nil && !l.intact() {
 		_ = l.drop() // nothing of ours is lost: each line is synced
 	}
 	if l.file == nil {
 		if err := l.open(); err != nil {
-			return e, err
+			return all, err
 		}
 	}
-	h := l.head.Load()
-	e.Seq, e.Prev = h.seq+1, h.hash
-	line, err := seal(&e)
-	if err != nil {
-		return e, err
+	h := *l.head.Load()
+	start := h.size
+	var lines []byte
+	for i := range all {
+		e := &all[i]
+		e.Seq, e.Prev = h.seq+1, h.hash
+		line, err := seal(e)
+		if err != nil {
+			return all, err
+		}
+		lines = append(lines, line...)
+		h = head{e.Seq, e.Hash, h.size + int64(len(line))}
 	}
-	if _, err = l.file.Write(line); err != nil {
-		_ = l.file.Truncate(h.size) // a part of it that stays is set aside
+	_, err := l.file.Write(lines)
+	if err != nil {
+		_ = l.file.Truncate(start) // a part of it that stays is set aside
 	} else {
 		err = l.file.Sync()
 	}
 	if err != nil {
-		_ = l.drop() // what is there of the line is judged when it is opened again
-		return e, err
+		if l.doubt == nil {
+			l.doubt = make(map[string]uint64)
+		}
+		for i := range all {
+			l.doubt[all[i].Hash] = all[i].Seq
+		}
+		_ = l.drop() // what is there of the lines is judged when it is opened again
+		return all, err
 	}
-	l.head.Store(&head{e.Seq, e.Hash, h.size + int64(len(line))})
-	l.log.Info("operator action", "action", e.Action, "detail", e.Detail, "result", e.Result, "of", e.Of,
-		"uid", e.UID, "user", e.User, "pid", e.PID, "seq", e.Seq, "hash", e.Hash)
-	return e, nil
+	clear(l.doubt)
+	l.head.Store(&h)
+	for i := range all {
+		e := &all[i]
+		l.log.Info("operator action", "action", e.Action, "detail", e.Detail, "result", e.Result, "of", e.Of,
+			"uid", e.UID, "user", e.User, "pid", e.PID, "seq", e.Seq, "hash", e.Hash)
+	}
+	return all, nil
+}
+
+// together writes what is queued. It is for who holds the turn.
+func (l *Log) together() {
+	l.queued.Lock()
+	n := min(len(l.queue), maxTogether)
+	jobs := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	l.queued.Unlock()
+	if n == 0 {
+		return // somebody else has taken it along
+	}
+	all := make([]Entry, n)
+	for i, j := range jobs {
+		all[i] = j.e
+	}
+	all, err := l.write(all...)
+	l.note(err)
+	for i, j := range jobs {
+		j.done <- written{all[i], err}
+	}
 }
 
 // append waits for the turn and for the disk, and for neither longer than that.
@@ -275,29 +342,26 @@ func (l *Log) append(e Entry, within time.Duration) (Entry, error) {
 	e.At = time.Now().UTC()
 	e.Action, e.User = cut(e.Action, maxWord), cut(e.User, maxWord)
 	e.Detail, e.Result = cut(e.Detail, maxDetail), cut(e.Result, maxDetail)
-	select {
-	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		l.note(errSlow)
-		return e, errSlow
-	}
-	type written struct {
-		e   Entry
-		err error
-	}
-	done := make(chan written, 1)
-	go func() { // it ends when the disk answers
-		defer func() { <-l.turn }()
-		e, err := l.write(e)
-		l.note(err)
-		done <- written{e, err}
-	}()
-	select {
-	case w := <-done:
-		return w.e, w.err
-	case <-ctx.Done():
-		l.note(errSlow)
-		return e, errSlow
+	j := &job{e, make(chan written, 1)}
+	l.queued.Lock()
+	l.queue = append(l.queue, j)
+	l.queued.Unlock()
+	for {
+		select {
+		case w := <-j.done:
+			return w.e, w.err
+		case l.turn <- struct{}{}:
+			go func() { // it ends when the disk answers
+				defer func() { <-l.turn }()
+				l.together()
+			}()
+		case <-ctx.Done():
+			l.queued.Lock()
+			l.queue = slices.DeleteFunc(l.queue, func(o *job) bool { return o == j })
+			l.queued.Unlock()
+			l.note(errSlow)
+			return e, errSlow
+		}
 	}
 }
 
