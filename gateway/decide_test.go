@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,7 +146,9 @@ func TestSwitch(t *testing.T) {
 // TestFailOpen: every fault of our own leaves plain transit, with the SMSC's
 // answer, a reason of its own and a word in the status.
 func TestFailOpen(t *testing.T) {
-	n := newNode(t, nil).run()
+	n := newNode(t, nil)
+	room := n.disk()
+	n.run()
 	n.register(subscriber, nil)
 	e := bind(t, n.addr(), "parcels", 0x34)
 	transit := func(want msg.Reason) {
@@ -160,9 +164,9 @@ func TestFailOpen(t *testing.T) {
 			t.Errorf("the status names %v, want %s", f, want)
 		}
 	}
-	n.g.diskLow.Store(true)
+	room(0.01)
 	transit(msg.ReasonSpoolFull)
-	n.g.diskLow.Store(false)
+	room(0.5)
 	if id := e.submit(submitTo("447700900042", nil)); strings.HasPrefix(id, "smsc-") {
 		t.Errorf("with room again: id %q, want our own", id)
 	}
@@ -175,6 +179,18 @@ func TestFailOpen(t *testing.T) {
 	n.smsc.hangUp("shunt")
 	n.until("the own bind is down", func() bool { return !n.g.own.Ready() })
 	transit(msg.ReasonFallbackUnbound)
+}
+
+// disk stands in for the volume under the data directory: what it returns sets the
+// share that is free. It is called before run.
+func (n *node) disk() (room func(share float64)) {
+	var share atomic.Uint64
+	share.Store(math.Float64bits(0.5))
+	n.g.free = func(string) (float64, error) { return math.Float64frombits(share.Load()), nil }
+	return func(s float64) {
+		share.Store(math.Float64bits(s))
+		n.g.checkDisk()
+	}
 }
 
 // TestWithoutAFallback: nothing can be diverted, and the switch says why.

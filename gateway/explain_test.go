@@ -173,7 +173,9 @@ name = "news"
 match = { from = ["News*"] }
 claim_within = "2m"
 `
-	}).run()
+	})
+	room := n.disk()
+	n.run()
 	n.register(subscriber, nil)
 	code := "Your code is 481516"
 	e := n.explain(noc.ExplainRequest{From: "News1", To: subscriber.String(), ESME: "parcels", Validity: "000000010000000R"})
@@ -190,7 +192,7 @@ claim_within = "2m"
 	}
 
 	// Behind the first that fails the others are asked all the same.
-	n.g.diskLow.Store(true)
+	room(0.01)
 	e = n.explain(noc.ExplainRequest{From: "News1", To: stranger, ESME: "parcels", Text: &code})
 	for name, want := range map[string]noc.Check{
 		"registration":  {Outcome: noc.OutcomeFailed, Reason: msg.ReasonUnregistered, Decides: true},
@@ -215,7 +217,7 @@ claim_within = "2m"
 	if e := n.explain(q); e.Verdict != noc.VerdictForward || e.Reason != msg.ReasonSpoolFull {
 		t.Errorf("on a full disk: %s, %s", e.Verdict, e.Reason)
 	}
-	n.g.diskLow.Store(false)
+	room(0.5)
 	for _, c := range []struct {
 		mode    route.Mode
 		verdict string

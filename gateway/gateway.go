@@ -32,6 +32,7 @@ import (
 	"shunt/push"
 	"shunt/smpp"
 	"shunt/smpp/pdu"
+	"shunt/store"
 	"shunt/store/registry"
 	"shunt/store/spool"
 	"shunt/systemd"
@@ -87,8 +88,9 @@ type Gateway struct {
 	owners   owners
 	mode     *modeFile
 	drain    drain
-	diskFree atomic.Uint64 // share of the volume, as math.Float64bits
-	diskLow  atomic.Bool   // below the watermark: nothing is diverted
+	free     func(dir string) (float64, error) // store.FreeShare
+	diskFree atomic.Uint64                     // share of the volume, as math.Float64bits
+	diskLow  atomic.Bool                       // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded
 }
@@ -112,7 +114,7 @@ const (
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
 	faults := page.NewFaults(log.Handler())
 	log = slog.New(faults)
-	g := &Gateway{cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
+	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
 	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
 		g.upstreamIDs = upstream.IDFormat(s.MessageID)
 	}

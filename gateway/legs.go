@@ -15,7 +15,6 @@ import (
 	"shunt/push/apns"
 	"shunt/push/fcm"
 	"shunt/smpp/pdu"
-	"shunt/store"
 	"shunt/store/registry"
 )
 
@@ -106,7 +105,7 @@ func (g *Gateway) watch(ctx context.Context) {
 }
 
 func (g *Gateway) checkDisk() {
-	free, err := store.FreeShare(g.cfg.Node.DataDir)
+	free, err := g.free(g.cfg.Node.DataDir)
 	if err == nil {
 		g.diskFree.Store(math.Float64bits(free))
 	}
