@@ -15,6 +15,7 @@ import (
 	"shunt/gateway/upstream"
 	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
+	"shunt/store"
 	"shunt/store/spool"
 )
 
@@ -310,7 +311,7 @@ const doubtAfterCrash = 5 * time.Second
 // that stopped in an orderly way: it may have been killed before its answers
 // were through.
 func (g *Gateway) restoreDoubts(now time.Time) error {
-	if os.Remove(g.stoppedFile()) == nil && syncDir(g.cfg.Node.DataDir) == nil { // gone before this run can be killed
+	if os.Remove(g.stoppedFile()) == nil && store.SyncDir(g.cfg.Node.DataDir) == nil { // gone before this run can be killed
 		return nil
 	}
 	last, ok := g.spool.Newest()

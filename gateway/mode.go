@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"shunt/gateway/config"
 	"shunt/gateway/route"
+	"shunt/store"
 )
 
 // modeFile is the switch for all diversion. What an operator set is kept in a
@@ -49,36 +49,8 @@ func (m *modeFile) set(mode route.Mode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mode.Store(uint32(mode))
-	if err := m.write(mode.String() + "\n"); err != nil {
+	if err := store.Replace(m.path, []byte(mode.String()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("divert is %s now, but will not survive a restart: %w", mode, err)
 	}
 	return nil
-}
-
-// write replaces the file: a crash leaves the old one or the new one.
-func (m *modeFile) write(text string) error {
-	dir := filepath.Dir(m.path)
-	f, err := os.CreateTemp(dir, ".divert-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), m.path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes what was created in, renamed in or removed from dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

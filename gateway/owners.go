@@ -19,6 +19,7 @@ import (
 	"shunt/gateway/upstream"
 	"shunt/smpp/coding"
 	"shunt/smpp/pdu"
+	"shunt/store"
 )
 
 // owners is everything about who a number belongs to: verifications and their
@@ -105,18 +106,7 @@ func secretKey(path string) ([]byte, error) {
 	}
 	key := make([]byte, keyOctets)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(key)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	return key, err
+	return key, store.Replace(path, key, 0o600)
 }
 
 // api is what the app API needs of the owners.

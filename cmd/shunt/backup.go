@@ -18,6 +18,7 @@ import (
 
 	"shunt/gateway/config"
 	"shunt/gateway/noc"
+	"shunt/store"
 	"shunt/store/registry"
 )
 
@@ -82,7 +83,7 @@ func (a *app) backupCommand() *cobra.Command {
 				err = os.Rename(partial, dir)
 			}
 			if err == nil {
-				err = syncFolder(filepath.Dir(dir))
+				err = store.SyncDir(filepath.Dir(dir))
 			}
 			if err != nil {
 				return err
@@ -117,15 +118,6 @@ func wantEmpty(dir string) error {
 		return fmt.Errorf("%s is not empty (%s is in it): want a folder that is empty or not there", dir, entries[0].Name())
 	}
 	return nil
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // verify reads a backup's data and compares them with its manifest.
@@ -243,5 +235,5 @@ func (a *app) restore(dir, dataDir string, key []byte) (m manifest, numbers int,
 	if err != nil { // the folder has to be empty for the next attempt
 		return m, 0, errors.Join(err, os.Remove(divert))
 	}
-	return m, numbers, syncFolder(dataDir)
+	return m, numbers, store.SyncDir(dataDir)
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"shunt/store"
 )
 
 const (
@@ -205,11 +207,7 @@ func (s *Store) save() error {
 	if err != nil {
 		return err
 	}
-	next := s.o.File + ".new"
-	if err := os.WriteFile(next, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, s.o.File)
+	return store.Replace(s.o.File, append(b, '\n'), 0o600)
 }
 
 // load reads File; what cannot be read was not raised.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"shunt/store"
 )
 
 // How long an action waits for its line to be on the disk. One that makes things
@@ -197,7 +199,7 @@ func (l *Log) settle(f *os.File) error {
 			return err
 		}
 	}
-	return errors.Join(f.Sync(), syncDir(l.dir), syncDir(filepath.Dir(l.dir)))
+	return errors.Join(f.Sync(), store.SyncDir(l.dir), store.SyncDir(filepath.Dir(l.dir)))
 }
 
 // readEnd finds the last whole line, and what is behind it.
@@ -235,7 +237,7 @@ func (l *Log) setAside(f *os.File, torn []byte) (name string, err error) {
 	}
 	_, err = q.Write(torn)
 	if err = errors.Join(err, q.Sync(), q.Close()); err == nil {
-		err = syncDir(l.dir)
+		err = store.SyncDir(l.dir)
 	}
 	if err != nil {
 		return "", err
@@ -486,12 +488,4 @@ func (l *Log) Last(n int) ([]Entry, error) {
 		return nil
 	})
 	return all[max(0, len(all)-n):], err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

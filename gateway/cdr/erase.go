@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"shunt/gateway/msg"
+	"shunt/store"
 )
 
 // Erased stands in a line for the number that was taken out of it.
@@ -100,24 +100,10 @@ func eraseIn(name string, n msg.Number) (changed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tmp, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
+	if err := store.Replace(name, b.Bytes(), 0o640); err != nil {
 		return 0, err
 	}
-	_, err = tmp.Write(b.Bytes())
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Chtimes(tmp.Name(), st.ModTime(), st.ModTime())
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return 0, errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return changed, syncDir(filepath.Dir(name))
+	return changed, os.Chtimes(name, st.ModTime(), st.ModTime())
 }
 
 // withoutNumber is a line in which the number is no address, however an ESME

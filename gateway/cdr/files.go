@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"shunt/store"
 )
 
 // files are the files of one directory. A name has the number of the first
@@ -58,7 +60,7 @@ func (f *files) recover() (last uint64, err error) {
 	if err := os.MkdirAll(f.dir, 0o750); err != nil {
 		return 0, err
 	}
-	if err := syncDir(filepath.Dir(f.dir)); err != nil {
+	if err := store.SyncDir(filepath.Dir(f.dir)); err != nil {
 		return 0, err
 	}
 	names, err := Files(f.dir)
@@ -226,18 +228,10 @@ func (f *files) begin(first uint64, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err = syncDir(f.dir); err != nil {
+	if err = store.SyncDir(f.dir); err != nil {
 		f.close()
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (f *files) close() {

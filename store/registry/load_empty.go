@@ -53,16 +53,7 @@ func removeSynced(path string) error {
 	if err := os.Remove(path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return store.SyncDir(filepath.Dir(path))
 }
 
 // applyEmpty writes the import as tables if nobody is registered; done says
@@ -107,7 +98,7 @@ func (r *Registry) loadTables(ctx context.Context, l *Load, progress func(int)) 
 	if err := store.Room(dir); err != nil {
 		return Applied{}, err
 	}
-	if err := errors.Join(os.WriteFile(marker, nil, 0o600), syncFolder(dir)); err != nil {
+	if err := errors.Join(os.WriteFile(marker, nil, 0o600), store.SyncDir(dir)); err != nil {
 		return Applied{}, fmt.Errorf("registry: load: %w", err)
 	}
 	r.ready.Store(false)

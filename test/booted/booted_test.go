@@ -101,7 +101,7 @@ func TestBooted(t *testing.T) {
 }
 
 func install(t *testing.T, m *machine) {
-	t.Log(m.sh("dpkg -i /root/shunt.deb"))
+	t.Log(m.sh("dpkg -i /var/tmp/shunt.deb"))
 	until(t, "the example configuration is served", func() bool { return m.property("ActiveState") == "active" })
 	if got := m.property("StatusText"); !strings.Contains(got, "0 binds") || !strings.Contains(got, "divert off") {
 		t.Errorf("status %q, want binds and the switch", got)
@@ -474,7 +474,7 @@ func remove(t *testing.T, m *machine) {
 	if _, err := m.try("test", "-e", "/etc/shunt/shunt.toml"); err != nil {
 		t.Error("the configuration is gone after a removal")
 	}
-	m.sh("dpkg -i /root/shunt.deb")
+	m.sh("dpkg -i /var/tmp/shunt.deb")
 	until(t, "it serves again, with what was configured", func() bool { return m.property("ActiveState") == "active" })
 	if got := m.sh("shunt registry count"); !strings.Contains(got, "numbers  1") {
 		t.Errorf("registry count after a removal and an installation:\n%s", got)

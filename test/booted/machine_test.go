@@ -107,11 +107,11 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs "$WORK"
 mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
 mount -t overlay overlay -o "lowerdir=$TREE,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
-cp "$DEB" "$WORK/root/root/shunt.deb"
+cp "$DEB" "$WORK/root/var/tmp/shunt.deb"
 exec systemd-nspawn -q -D "$WORK/root" --register=no --keep-unit --private-network --console=pipe --setenv=SHUNT_BOOTED="$MARK" --boot
 `
 
-// boot boots the tree, with a package in /root/shunt.deb.
+// boot boots the tree, with a package in /var/tmp/shunt.deb.
 func boot(t *testing.T, deb string) *machine {
 	t.Helper()
 	m := &machine{t: t}

@@ -580,9 +580,6 @@ func TestHeartbeatWithoutSnapshots(t *testing.T) {
 // TestStreamOutlivesTheServersTimeouts: over TCP, with the deadlines that hold
 // for every other answer.
 func TestStreamOutlivesTheServersTimeouts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes as long as the timeouts")
-	}
 	p, h := newWeb(Options{Gateway: healthy(), Spool: newShelf(t)})
 	defer run(t, p)()
 	srv := httptest.NewUnstartedServer(h)
