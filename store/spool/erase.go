@@ -32,6 +32,8 @@ type Erased struct {
 // longer than Options.Stall. An error says that some of it may be left; the same
 // call again finishes it.
 func (s *Spool) Erase(ctx context.Context, n msg.Number) (e Erased, err error) {
+	s.erasing.Lock()
+	defer s.erasing.Unlock()
 	t := traces{s: s, n: n, digits: n.String()[1:], ids: make(map[msg.ID]bool), keys: make(map[string]struct{})}
 	if err := s.view(func(txn *badger.Txn) error { return t.find(ctx, txn) }); err != nil {
 		return e, fmt.Errorf("spool: erase %s: %w", n.Masked(), err)

@@ -107,6 +107,7 @@ type Spool struct {
 
 	// The database is closed under diskMu, so that no reader is in it.
 	diskMu     sync.RWMutex
+	erasing    sync.Mutex // one at a time: whoever waits to rewrite tables holds up all readers until a scan is through
 	diskClosed bool
 
 	// The janitor's.
