@@ -152,6 +152,9 @@ func TestNumberOfASecondRegistry(t *testing.T) {
 		t.Errorf("Get() = %+v, %v", reg, err)
 	}
 
+	// Its push is out before its device goes.
+	a.until("it is pushed", func() bool { return slices.Contains(a.provider.took(), id) })
+
 	// Taken off here: not diverted while the answer of before is remembered.
 	token := reg.Devices[0].Token
 	if ok, err := a.g.registry.DropToken(t.Context(), elsewhere, "far", token, reg.Devices[0].UpdatedAt.Add(1)); !ok || err != nil {
@@ -170,7 +173,6 @@ func TestNumberOfASecondRegistry(t *testing.T) {
 	}
 
 	// Between push and claim: the next process, and no second registry.
-	a.until("it is pushed", func() bool { return slices.Contains(a.provider.took(), id) })
 	s.breaks(true)
 	a = a.next()
 	if text := a.claim(id); text != "Your parcel comes on Monday." {
