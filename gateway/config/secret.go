@@ -137,10 +137,8 @@ func checkPageToken(s *Secret) error {
 	if n := len(s.value); n < 16 || n > 256 {
 		return fmt.Errorf("has %d octets, want 16 to 256", n)
 	}
-	for _, c := range s.value {
-		if c <= 0x20 || c > 0x7E {
-			return errors.New("has a character that is not printable ASCII, or a space")
-		}
+	if !typable(s.value) {
+		return errors.New("has a character that is not printable ASCII, or a space")
 	}
 	return nil
 }
@@ -189,12 +187,15 @@ func checkServiceAccount(s *Secret) error {
 // checkToken cuts the line end that editors leave. The rest goes into a header.
 func checkToken(s *Secret) error {
 	s.value = bytes.TrimRight(s.value, "\r\n")
-	for _, c := range s.value {
-		if c <= 0x20 || c > 0x7E {
-			return errors.New("has a character that is not printable ASCII, or a blank")
-		}
+	if !typable(s.value) {
+		return errors.New("has a character that is not printable ASCII, or a blank")
 	}
 	return nil
+}
+
+// typable tells whether b is printable ASCII without a space.
+func typable(b []byte) bool {
+	return !bytes.ContainsFunc(b, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // checkStoreKey takes a key for AES as it is, or in hexadecimal digits.

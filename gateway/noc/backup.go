@@ -55,7 +55,7 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 type patientWriter struct{ w http.ResponseWriter }
 
 func (p *patientWriter) Write(b []byte) (int, error) {
-	extend(p.w)
+	answering(p.w, writeWithin)
 	return p.w.Write(b)
 }
 

@@ -32,7 +32,7 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.begin(r, "number="+n.Masked(), false); err != nil {
 		return nil, err
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(eraseWithin))
+	answering(w, eraseWithin+writeWithin)
 	ctx, cancel := context.WithTimeout(r.Context(), eraseWithin)
 	defer cancel()
 	e, err := s.o.Gateway.Erase(ctx, n)

@@ -142,7 +142,7 @@ type eventWriter struct {
 }
 
 func (e *eventWriter) write(v any) {
-	extend(e.w)
+	answering(e.w, writeWithin)
 	_ = e.e.Encode(v) // a client that left ends the request's context
 	_ = http.NewResponseController(e.w).Flush()
 }
@@ -330,7 +330,7 @@ func (s *Server) exportFile(w http.ResponseWriter, r *http.Request) (any, error)
 	}
 	devices := 0
 	flush := func() error {
-		extend(w)
+		answering(w, writeWithin)
 		_, err := w.Write(b)
 		b = b[:0]
 		return err

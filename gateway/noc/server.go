@@ -173,6 +173,15 @@ func extend(w http.ResponseWriter) {
 	_ = rc.SetWriteDeadline(now.Add(readWithin + writeWithin))
 }
 
+// answering gives an answer whose request is here whole that long to be written.
+// Nothing more is read but the client's going: a deadline for that would end the
+// request's context.
+func answering(w http.ResponseWriter, within time.Duration) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Time{}) // refused only where there is no connection to guard
+	_ = rc.SetWriteDeadline(time.Now().Add(within))
+}
+
 // writeJSON encodes first and writes then, so that a value that does not
 // encode is still answered with a problem.
 func writeJSON(w http.ResponseWriter, v any) error {

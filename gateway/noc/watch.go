@@ -63,7 +63,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) (any, error) {
 	begun := false
 	begin := func() error {
 		begun = true
-		extend(w)
+		answering(w, writeWithin)
 		w.WriteHeader(http.StatusOK)
 		return rc.Flush()
 	}
