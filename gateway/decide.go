@@ -161,7 +161,7 @@ func (g *Gateway) judge(s *submission) route.Verdict {
 		if !v.Due.IsZero() {
 			claim = v.ClaimBy.Sub(v.Due)
 		}
-		if r := g.closed(g.registry.AppName(s.entry.App()), claim); r != msg.NoReason {
+		if r := g.closed(&wanted{s.to, g.registry.AppName(s.entry.App()), claim}); r != msg.NoReason {
 			v.Divert, v.Reason = false, r
 		}
 	}
@@ -204,8 +204,15 @@ func (g *Gateway) proven(n msg.Number) (time.Time, bool) {
 type need struct {
 	name    string
 	ofApp   bool // it is asked of a registered number's app
-	missing func(g *Gateway, app string, claim time.Duration) msg.Reason
-	value   func(g *Gateway, app string) string // for Explain
+	missing func(g *Gateway, q *wanted) msg.Reason
+	value   func(g *Gateway, q *wanted) string // for Explain
+}
+
+// wanted is a diversion for which needs are asked.
+type wanted struct {
+	to    msg.Number
+	app   string
+	claim time.Duration // how long the app has to claim it
 }
 
 // needs are all of them, in the order in which they are asked.
@@ -214,22 +221,32 @@ var needs = [...]need{
 	{"spool", false, (*Gateway).noSpool, (*Gateway).spoolValue},
 	{"own-bind", false, (*Gateway).noOwnBind, (*Gateway).ownValue},
 	{"app-lane", true, (*Gateway).noLane, (*Gateway).laneValue},
+	{"number", true, (*Gateway).noPlace, (*Gateway).placeValue},
 }
 
-func (g *Gateway) noDisk(string, time.Duration) msg.Reason {
+func (g *Gateway) noDisk(*wanted) msg.Reason {
 	return reasonIf(g.diskLow.Load(), msg.ReasonSpoolFull)
 }
 
-func (g *Gateway) noSpool(string, time.Duration) msg.Reason {
+func (g *Gateway) noSpool(*wanted) msg.Reason {
 	return reasonIf(g.spool.Stalled(), msg.ReasonSpoolStalled)
 }
 
-func (g *Gateway) noOwnBind(string, time.Duration) msg.Reason {
+func (g *Gateway) noOwnBind(*wanted) msg.Reason {
 	return reasonIf(g.own == nil || !g.own.Ready(), msg.ReasonFallbackUnbound)
 }
 
-func (g *Gateway) noLane(app string, claim time.Duration) msg.Reason {
-	return reasonIf(!g.dispatcher.Available(app, claim), msg.ReasonAppDown)
+func (g *Gateway) noLane(q *wanted) msg.Reason {
+	return reasonIf(!g.dispatcher.Available(q.app, q.claim), msg.ReasonAppDown)
+}
+
+// maxOpen is how many messages for one number may wait for its app, about: what is
+// under way to the spool is not counted. One destination to which an ESME sends
+// without end does not take the places of the others.
+const maxOpen = 1000
+
+func (g *Gateway) noPlace(q *wanted) msg.Reason {
+	return reasonIf(g.spool.Open(q.to) >= maxOpen, msg.ReasonNumberFull)
 }
 
 func reasonIf(yes bool, r msg.Reason) msg.Reason {
@@ -239,11 +256,10 @@ func reasonIf(yes bool, r msg.Reason) msg.Reason {
 	return msg.NoReason
 }
 
-// closed tells why nothing that has so long to be claimed can be diverted to an
-// app at the moment.
-func (g *Gateway) closed(app string, claim time.Duration) msg.Reason {
+// closed tells why what is wanted cannot be diverted at the moment.
+func (g *Gateway) closed(q *wanted) msg.Reason {
 	for i := range needs {
-		if r := needs[i].missing(g, app, claim); r != msg.NoReason {
+		if r := needs[i].missing(g, q); r != msg.NoReason {
 			return r
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"shunt/gateway/upstream"
 	"shunt/smpp/pdu"
 	"shunt/store/registry"
+	"shunt/store/spool"
 )
 
 // TestDecideAndCount sends one submit_sm a row through the whole gateway: what
@@ -179,6 +180,49 @@ func TestFailOpen(t *testing.T) {
 	n.smsc.hangUp("shunt")
 	n.until("the own bind is down", func() bool { return !n.g.own.Ready() })
 	transit(msg.ReasonFallbackUnbound)
+}
+
+// TestNumberFull: a number for which very many messages wait gets plain SMS, and
+// nobody else does, until there is a place again.
+func TestNumberFull(t *testing.T) {
+	n := newNode(t, nil).run()
+	n.register(subscriber, nil)
+	n.register(subscriber+1, nil)
+	e := bind(t, n.addr(), "parcels", 0x34)
+	stored := make(chan error, maxOpen)
+	now := time.Now()
+	var last msg.ID
+	for range maxOpen {
+		last = n.g.spool.NewID()
+		n.g.spool.Put(&spool.Message{
+			ID: last, Account: msg.Account{SystemID: "shop"}, To: subscriber, App: "chat", From: "Shop",
+			PDU: submitTo("447700900042", nil), Version: 0x34, ReceivedAt: now, DueAt: now.Add(time.Hour), ClaimBy: now.Add(2 * time.Hour), ExpiresAt: now.Add(24 * time.Hour),
+		}, func(err error) { stored <- err })
+	}
+	for range maxOpen {
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours := func(number string) bool { return !strings.HasPrefix(e.submit(submitTo(number, nil)), "smsc-") }
+	if ours("447700900042") {
+		t.Error("one more was diverted")
+	}
+	if got := n.g.counters().Reasons[msg.ReasonNumberFull.String()]; got != 1 {
+		t.Errorf("number-full was counted %d times, want once", got)
+	}
+	if x := n.explain(noc.ExplainRequest{To: subscriber.String()}); x.Verdict != noc.VerdictForward || x.Reason != msg.ReasonNumberFull {
+		t.Errorf("Explain: %s, %s; want forward, number-full", x.Verdict, x.Reason)
+	}
+	if !ours("447700900043") {
+		t.Error("another number's message was not diverted")
+	}
+	if r := n.g.spool.Do(t.Context(), spool.Event{ID: last, Kind: msg.EvCancel, Reason: msg.ReasonESME}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if !ours("447700900042") {
+		t.Error("with a place again none was diverted")
+	}
 }
 
 // disk stands in for the volume under the data directory: what it returns sets the

@@ -90,7 +90,11 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 	if e.Registered() && x.e.App == "" {
 		x.e.App = g.registry.AppName(e.App())
 	}
-	x.needs(x.e.App, v.Plan)
+	q := wanted{to: n, app: x.e.App}
+	if v.Plan != nil {
+		q.claim = v.Plan.ClaimWithin
+	}
+	x.needs(&q)
 
 	switch {
 	case !x.decided:
@@ -103,16 +107,12 @@ func (x *explanation) decide(acc *route.Account, m *pdu.SM) {
 }
 
 // needs asks what has to be up.
-func (x *explanation) needs(app string, plan *route.Plan) {
-	var claim time.Duration
-	if plan != nil {
-		claim = plan.ClaimWithin
-	}
+func (x *explanation) needs(q *wanted) {
 	for i := range needs {
-		if n := &needs[i]; n.ofApp && app == "" {
+		if n := &needs[i]; n.ofApp && q.app == "" {
 			x.skip(n.name, "not registered")
 		} else {
-			x.ask(n.name, n.missing(x.g, app, claim), n.value(x.g, app))
+			x.ask(n.name, n.missing(x.g, q), n.value(x.g, q))
 		}
 	}
 }
@@ -124,7 +124,7 @@ func indexValue(ready bool) string {
 	return "still loading"
 }
 
-func (g *Gateway) diskValue(string) string {
+func (g *Gateway) diskValue(*wanted) string {
 	switch {
 	case g.diskLow.Load():
 		return "almost full"
@@ -132,7 +132,7 @@ func (g *Gateway) diskValue(string) string {
 	return "has room"
 }
 
-func (g *Gateway) spoolValue(string) string {
+func (g *Gateway) spoolValue(*wanted) string {
 	switch {
 	case g.spool.Stalled():
 		return "its disk does not answer"
@@ -142,7 +142,7 @@ func (g *Gateway) spoolValue(string) string {
 	return "writes"
 }
 
-func (g *Gateway) ownValue(string) string {
+func (g *Gateway) ownValue(*wanted) string {
 	if g.own == nil {
 		return "intercept.fallback_smsc is not set"
 	}
@@ -150,16 +150,20 @@ func (g *Gateway) ownValue(string) string {
 	return o.SMSC + ": " + o.State
 }
 
-func (g *Gateway) laneValue(app string) string {
+func (g *Gateway) placeValue(q *wanted) string {
+	return fmt.Sprintf("%d messages for it wait, of %d at most", g.spool.Open(q.to), maxOpen)
+}
+
+func (g *Gateway) laneValue(q *wanted) string {
 	var lanes []string
 	for _, l := range g.dispatcher.Lanes() {
-		if l.App == app {
+		if l.App == q.app {
 			p := pushLane(&l)
 			lanes = append(lanes, fmt.Sprintf("%s by %s: breaker %s", p.App, p.Provider, p.Breaker))
 		}
 	}
 	if len(lanes) == 0 {
-		return fmt.Sprintf("there is no [[app]] %q", app)
+		return fmt.Sprintf("there is no [[app]] %q", q.app)
 	}
 	return strings.Join(lanes, ", ")
 }

@@ -42,7 +42,7 @@ func check(t testing.TB, e *noc.Explanation, name string) noc.Check {
 // order are all checks of an explanation.
 var order = strings.Fields(`destination index registration switch active account segment header source-length message-mode message-type
 	reply-path protocol-id predefined-message replace-if-present schedule tlvs divert-from never-divert-from service-type share
-	alphabet text one-time-code proof plan receipts validity carrier-accepted shadow disk spool own-bind app-lane`)
+	alphabet text one-time-code proof plan receipts validity carrier-accepted shadow disk spool own-bind app-lane number`)
 
 // TestExplainAgrees: what is explained is what happens, reason by reason, and
 // explaining counts and stores nothing.
@@ -185,6 +185,7 @@ claim_within = "2m"
 	for name, want := range map[string]string{
 		"destination": "+447700900042", "index": "complete", "plan": `"news", app first; content transactional, priority 0`,
 		"validity": "validity_period: 1h0m0s; claim within 2m0s", "disk": "has room", "own-bind": "smsc-a: bound", "app-lane": "chat by apns: breaker closed",
+		"number": "0 messages for it wait, of 1000 at most",
 	} {
 		if c := check(t, &e, name); c.Outcome != noc.OutcomePassed || c.Value != want {
 			t.Errorf("%s: %s, %q; want passed, %q", name, c.Outcome, c.Value, want)

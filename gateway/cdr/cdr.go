@@ -22,6 +22,7 @@ import (
 // Types of lines.
 const (
 	TypeMessage   = "message"   // the end of a diverted message; has a Seq
+	TypeLost      = "lost"      // the end with that Seq, of which nothing else can be read
 	TypeForwarded = "forwarded" // one message that was forwarded
 	TypeSums      = "sums"      // an account's submits of one minute
 )
@@ -229,6 +230,9 @@ func (w *Writer) ends(now time.Time) error {
 // message is the line of an end. Of a message whose retention is over only the
 // end itself is known.
 func (w *Writer) message(o *spool.Outcome, now time.Time) *Message {
+	if o.Event == msg.EvNone {
+		return &Message{Seq: o.Seq, Type: TypeLost, Written: now.UTC()}
+	}
 	m := &Message{
 		Seq: o.Seq, Type: TypeMessage, Written: now.UTC(), ID: o.ID.String(),
 		DoneAt: o.At.UTC(), Reason: o.Reason.String(), Event: o.Event.String(),

@@ -224,6 +224,15 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// An end that the spool cannot read has a line with its number.
+func TestLostLine(t *testing.T) {
+	w := writer(t, t.TempDir(), &source{}, nil)
+	m := w.message(&spool.Outcome{Seq: 7}, noon)
+	if want := (Message{Seq: 7, Type: TypeLost, Written: noon}); *m != want {
+		t.Errorf("line %+v, want %+v", *m, want)
+	}
+}
+
 // Sums are of each minute alone, and add up with the load.
 func TestSums(t *testing.T) {
 	dir := t.TempDir()

@@ -74,6 +74,8 @@ const (
 	ReasonExternalTimeout // it did not answer in time
 	ReasonExternalFault   // its answer is of no use
 	ReasonExternalPending // it is being asked, and a submit_multi does not wait
+
+	ReasonNumberFull // as many messages for the number wait for its app as may
 	numReasons
 )
 
@@ -87,6 +89,7 @@ var reasonNames = [numReasons]string{
 	"timeout", "status", "receipt", "deadline", "app", "esme", "incomplete", "spool-stalled", "resubmit", "replaced",
 	"not-accepted-lately", "lane-full", "no-receipts", "fresh-proof",
 	"external-busy", "external-down", "external-timeout", "external-fault", "external-pending",
+	"number-full",
 }
 
 func (r Reason) String() string {

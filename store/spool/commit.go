@@ -111,8 +111,6 @@ func (b *batch) find(id msg.ID) (int, error) {
 	d := draft{}
 	if e := b.s.index.byID[id]; e != nil {
 		d.rec, d.trail, d.entry = e.record(), e.trail(), e
-	} else if finished, ok := b.s.doubtful[id]; ok && !finished {
-		return 0, ErrNotFound // its put failed, whatever is on disk
 	} else {
 		d.finished = true
 		d.rec, d.trail, d.err = b.s.loadFinished(id)
@@ -204,9 +202,6 @@ func (b *batch) accept(it *item) outcome {
 	_, here := b.where[m.ID]
 	if here || b.s.index.byID[m.ID] != nil {
 		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
-	}
-	if b.s.failing { // each try would leave one more that a crash can bring back
-		return outcome{err: fmt.Errorf("message %s: %w: %w", m.ID, ErrFailing, b.s.lastFailure)}
 	}
 	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
 	if m.Total > 0 {
@@ -328,7 +323,6 @@ func (b *batch) write() error {
 	txn := b.s.db.NewTransaction(true)
 	defer txn.Discard()
 	w := &writer{txn: txn}
-	b.writeRepairs(w)
 	b.writeSaves(w)
 	for i := range b.drafts {
 		if d := &b.drafts[i]; d.write {
@@ -340,9 +334,7 @@ func (b *batch) write() error {
 	}
 	b.writeOutcomes(w)
 	if cursor, ok := b.cursor(); ok {
-		key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
-		w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
-		b.s.nextCursor, b.s.cursorMoves = cursor, true
+		b.writeCursor(w, cursor)
 	}
 	if w.err != nil {
 		return w.err
@@ -355,10 +347,6 @@ func (b *batch) write() error {
 func (b *batch) writeDraft(w *writer, d *draft) {
 	r := &d.rec
 	keep := b.s.keepFor(r, b.now)
-	_, doubtful := b.s.doubtful[r.ID]
-	if doubtful && !d.finished {
-		w.delete(b.idKey(kDone, r.ID)) // that of one that is alive again stays
-	}
 	if m := d.body; m != nil {
 		key := b.idKey(kBody, r.ID)
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return appendBody(a, m) }), keep})
@@ -367,7 +355,7 @@ func (b *batch) writeDraft(w *writer, d *draft) {
 	kind, ttl := byte(kState), time.Duration(0)
 	if !r.live() {
 		kind, ttl = kDone, b.s.keepDone()
-		if d.entry != nil || doubtful {
+		if d.entry != nil {
 			w.delete(b.idKey(kState, r.ID))
 		}
 		if !d.finished && b.now.After(r.ExpiresAt.Add(b.s.o.ReceiptGrace)) {
@@ -393,26 +381,39 @@ func (b *batch) writeNames(w *writer, r *Record, ttl time.Duration) {
 	}
 }
 
-// cursor is the id to store as the low-water mark: nothing live lies below it
-// once this batch is written. It is written at most once a second, unless a
-// message was put below it.
-func (b *batch) cursor() (msg.ID, bool) {
-	s := b.s
-	low, ok := s.index.oldest()
+// low is the low-water mark: nothing live lies below it once this batch is
+// written.
+func (b *batch) low() msg.ID {
+	low, ok := b.s.index.oldest()
 	if !b.lowest.IsZero() && (!ok || compare(b.lowest, low) < 0) {
-		low, ok = b.lowest, true
+		return b.lowest
 	}
 	if !ok {
-		low = s.highest
+		return b.s.highest
 	}
+	return low
+}
+
+// cursor is the low-water mark to store. It is written at most once a second,
+// unless a message was put below it.
+func (b *batch) cursor() (msg.ID, bool) {
+	s, low := b.s, b.low()
 	due := b.now.Sub(s.cursorAt) >= time.Second || b.now.Before(s.cursorAt)
-	switch {
-	case compare(low, s.cursor) < 0, s.cursorDoubtful:
-		return low, true
-	case due && compare(low, s.cursor) > 0:
-		return low, true
+	moved := compare(low, s.cursor)
+	return low, moved < 0 || due && moved > 0 || s.cursorLost
+}
+
+func (b *batch) writeCursor(w *writer, cursor msg.ID) {
+	key := b.key(func(a []byte) []byte { return append(a, keyCursor...) })
+	w.set(pair{key, b.value(key, func(a []byte) []byte { return append(a, cursor[:]...) }), 0})
+	b.s.nextCursor, b.s.cursorMoves = cursor, true
+}
+
+// cursorWritten notes that it is on disk.
+func (s *Spool) cursorWritten() {
+	if s.cursorMoves { // to the zero id where nothing was ever put
+		s.cursor, s.cursorAt, s.cursorMoves, s.cursorLost = s.nextCursor, s.o.Now(), false, false
 	}
-	return low, false
 }
 
 // keepFor is how long what was written about a message stays: until its end is
@@ -431,6 +432,11 @@ func (s *Spool) commitBatch(items []item) {
 	s.commitBegan.Store(&began)
 	defer s.commitEnded()
 	s.atDisk.Store(true)
+	if err := s.settle(); err != nil {
+		s.atDisk.Store(false)
+		s.refuse(items, err)
+		return
+	}
 	for i := range items {
 		b.add(&items[i])
 	}
@@ -457,7 +463,7 @@ func (s *Spool) commitBatch(items []item) {
 	}
 	now := s.o.Now()
 	if wrote {
-		s.written(now)
+		s.written()
 	}
 	s.show()
 	s.stats.batch(b, wrote, max(now.Sub(begin), 0))
@@ -465,10 +471,13 @@ func (s *Spool) commitBatch(items []item) {
 		s.answer(&items[i], &b.outs[i])
 	}
 	s.takeBack()
-	s.pushLost()
 	s.tellTurns()
 	if s.recall {
 		s.callAll()
+	}
+	if must := s.must; len(must) > 0 { // before anything that was queued
+		s.must = nil
+		s.commitBatch(must)
 	}
 }
 
@@ -479,22 +488,14 @@ func (b *batch) changes() (any, write bool) {
 		any = any || b.drafts[i].dirty
 		write = write || b.drafts[i].write
 	}
-	return any, write || len(b.saves) > 0 || len(b.s.doubtful) > 0 || b.s.failing
+	return any, write || len(b.saves) > 0
 }
 
 // written notes what a successful commit settles beside its items.
-func (s *Spool) written(now time.Time) {
-	s.repaired()
+func (s *Spool) written() {
 	s.savesWritten()
 	s.outcomesWritten()
-	if s.cursorMoves { // to the zero id where nothing was ever put
-		s.cursor, s.cursorAt, s.cursorDoubtful = s.nextCursor, now, false
-		s.cursorMoves = false
-	}
-	if s.failing {
-		s.failing = false
-		s.o.Logger.Info("spool writes again")
-	}
+	s.cursorWritten()
 }
 
 // show makes the batch's states visible and sets the timers of the messages.

@@ -23,6 +23,7 @@ type entry struct {
 	more                              *extra // nil until a field of it is set
 	timer                             timer
 	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
+	ring                              int32  // of the oldest: how many are in it
 	steps                             string // of its trail
 	stepCount                         uint16
 	state                             msg.State // None once it left the live set
@@ -164,16 +165,18 @@ func (e *entry) open() bool { return e.inTurn() || e.state == msg.Held || e.stat
 func (x *index) link(e *entry) {
 	oldest := x.byNumber[e.to]
 	if oldest == nil {
-		e.older, e.newer = e, e
+		e.older, e.newer, e.ring = e, e, 1
 		x.byNumber[e.to] = e
 		return
 	}
+	oldest.ring++
 	before := oldest.older // the newest; walk back to the last that is older than e
 	for compare(before.id, e.id) > 0 && before != oldest {
 		before = before.older
 	}
 	if compare(before.id, e.id) > 0 { // e is the oldest
 		before = oldest.older
+		e.ring = oldest.ring
 		x.byNumber[e.to] = e
 	}
 	e.older, e.newer = before, before.newer
@@ -184,11 +187,14 @@ func (x *index) unlink(e *entry) {
 	if e.newer == nil {
 		return
 	}
-	switch {
+	switch oldest := x.byNumber[e.to]; {
 	case e.newer == e:
 		delete(x.byNumber, e.to)
-	case x.byNumber[e.to] == e:
+	case oldest == e:
+		e.newer.ring = e.ring - 1
 		x.byNumber[e.to] = e.newer
+	default:
+		oldest.ring--
 	}
 	e.older.newer, e.newer.older = e.newer, e.older
 	e.older, e.newer = nil, nil
@@ -305,6 +311,16 @@ func (x *index) oldest() (msg.ID, bool) {
 		return x.order[x.head].id, true
 	}
 	return msg.ID{}, false
+}
+
+// open is how many messages for a number are open.
+func (x *index) open(n msg.Number) int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if e := x.byNumber[n]; e != nil {
+		return int(e.ring)
+	}
+	return 0
 }
 
 // waiting are the messages for a number, after an id, that the carrier does

@@ -91,8 +91,8 @@ func TestIndexOrder(t *testing.T) {
 		for _, r := range x.waiting(testNumber, msg.ID{}, 0) {
 			waiting = append(waiting, r.ID)
 		}
-		if !slices.Equal(walk, want) || !slices.Equal(waiting, want) {
-			t.Errorf("%s: after = %v, waiting = %v, want %v", what, walk, waiting, want)
+		if !slices.Equal(walk, want) || !slices.Equal(waiting, want) || x.open(testNumber) != len(want) {
+			t.Errorf("%s: after = %v, waiting = %v, %d open, want %v", what, walk, waiting, x.open(testNumber), want)
 		}
 	}
 	check("all")

@@ -17,7 +17,7 @@ import (
 type Outcome struct {
 	Seq    uint64
 	ID     msg.ID
-	Event  msg.Event // what ended it
+	Event  msg.Event // what ended it; none: nothing but its number can be read
 	Reason msg.Reason
 	At     time.Time // when that happened
 }
@@ -33,17 +33,11 @@ func outcomeKey(b []byte, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, kOutcome), seq)
 }
 
-// writeOutcomes numbers the ends of the batch. What a commit that failed may
-// have left under later numbers is deleted.
+// writeOutcomes numbers the ends of the batch.
 func (b *batch) writeOutcomes(w *writer) {
 	s := b.s
 	given := s.outcomeSeq.Load()
 	last := given + uint64(len(b.finals))
-	for ghost := given + 1; ghost <= s.outcomeGhost; ghost++ {
-		if ghost != last {
-			w.delete(b.key(func(a []byte) []byte { return outcomeKey(a, ghost) }))
-		}
-	}
 	if last > given {
 		key := b.key(func(a []byte) []byte { return outcomeKey(a, last) })
 		w.set(pair{key, b.value(key, func(a []byte) []byte {
@@ -61,13 +55,10 @@ func appendOutcome(b []byte, o *Outcome) []byte {
 }
 
 // outcomesWritten notes that the numbers of the commit are given.
-func (s *Spool) outcomesWritten() {
-	s.outcomeSeq.Store(s.outcomeNext)
-	s.outcomeGhost = s.outcomeNext
-}
+func (s *Spool) outcomesWritten() { s.outcomeSeq.Store(s.outcomeNext) }
 
 // outcomesFailed notes that they may be on disk and are not given.
-func (s *Spool) outcomesFailed() { s.outcomeGhost = max(s.outcomeGhost, s.outcomeNext) }
+func (s *Spool) outcomesFailed() { s.outcomeGhost = s.outcomeNext }
 
 // Outcomes are the ends after the one with that number, in order, at most limit.
 // What a commit that failed left on disk is none. It is safe for concurrent use.
@@ -78,11 +69,14 @@ func (s *Spool) Outcomes(after uint64, limit int) (list []Outcome, err error) {
 		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 256, Prefix: []byte{kOutcome}})
 		defer it.Close()
 		for it.Seek(outcomeKey(nil, after+1)); it.Valid() && len(list) < limit; it.Next() {
+			if len(it.Item().Key()) != 9 {
+				continue
+			}
 			some, err := readOutcomes(it.Item())
 			if err != nil {
-				return fmt.Errorf("outcome after %d: %w", after, err)
+				some = s.unreadable(it.Item().Key(), after, err)
 			}
-			if some[len(some)-1].Seq > given {
+			if len(some) == 0 || some[len(some)-1].Seq > given {
 				break
 			}
 			for _, o := range some {
@@ -97,12 +91,25 @@ func (s *Spool) Outcomes(after uint64, limit int) (list []Outcome, err error) {
 	return list, err
 }
 
-// readOutcomes reads the outcomes of one commit, one at least.
+// unreadable are the ends of a commit, after that number, of which only the
+// numbers are left.
+func (s *Spool) unreadable(key []byte, after uint64, err error) (list []Outcome) {
+	last := binary.BigEndian.Uint64(key[1:])
+	if last > s.outcomeSeq.Load() {
+		return nil
+	}
+	s.stats.bad.Add(1)
+	s.o.Logger.Error("ends of messages cannot be read, their numbers alone go on record", "first_seq", after+1, "last_seq", last, "error", err)
+	for seq := after + 1; seq <= last; seq++ {
+		list = append(list, Outcome{Seq: seq})
+	}
+	return list
+}
+
+// readOutcomes reads the outcomes of one commit, one at least. The key has nine
+// octets.
 func readOutcomes(item *badger.Item) (list []Outcome, err error) {
 	key := item.Key()
-	if len(key) != 9 {
-		return nil, errShort
-	}
 	err = item.Value(func(value []byte) error {
 		fields, err := unseal(key, value)
 		if err != nil {
@@ -201,6 +208,5 @@ func (s *Spool) loadOutcomes(txn *badger.Txn) error {
 		last = max(last, binary.BigEndian.Uint64(it.Item().Key()[1:]))
 	}
 	s.outcomeSeq.Store(last)
-	s.outcomeGhost = last
 	return err
 }

@@ -1,11 +1,15 @@
 package spool
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
 	"pgregory.net/rapid"
 
 	"shunt/gateway/msg"
@@ -101,6 +105,43 @@ func TestOutcomeOfEveryEnd(t *testing.T) {
 	wantErr(t, "OutcomesTaken", s.OutcomesTaken(1), ErrClosed)
 	_, err := s.Outcomes(0, 1)
 	wantErr(t, "Outcomes", err, ErrClosed)
+}
+
+// What a disk has spoiled costs the ends of one commit, whose numbers stay, and no
+// later one.
+func TestOutcomesUnreadable(t *testing.T) {
+	var log bytes.Buffer
+	s := started(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	var ids []msg.ID
+	for range 4 {
+		m := message(s, time.Now())
+		put(t, s, m)
+		do(t, s, Event{ID: m.ID, Kind: msg.EvCancel, Reason: msg.ReasonESME})
+		ids = append(ids, m.ID)
+	}
+	err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(outcomeKey(nil, 2), []byte("spoiled")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range allOutcomes(t, s) {
+		want := Outcome{Seq: uint64(i) + 1}
+		if i != 1 {
+			want.ID, want.Event, want.Reason, want.At = ids[i], msg.EvCancel, msg.ReasonESME, o.At
+		}
+		if o != want {
+			t.Errorf("outcome %d: %+v, want %+v", i+1, o, want)
+		}
+	}
+	if n := s.Stats().SetAside; n != 1 || !strings.Contains(log.String(), "first_seq=2 last_seq=2") {
+		t.Errorf("%d set aside; the log says\n%s", n, log.String())
+	}
+	if err := s.OutcomesTaken(4); err != nil {
+		t.Fatal(err)
+	}
+	if left := allOutcomes(t, s); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+	shut(t, s)
 }
 
 // Ends that do not fit one transaction are numbered in their order, and nothing

@@ -141,7 +141,7 @@ func (s *Spool) takeBack() {
 		return
 	}
 	for i := range s.takenBack {
-		s.pushSure(Event{ID: s.takenBack[i].ID, Kind: msg.EvWithdraw, Reason: msg.ReasonSpoolStalled})
+		s.follow(Event{ID: s.takenBack[i].ID, Kind: msg.EvWithdraw, Reason: msg.ReasonSpoolStalled})
 	}
 	for i := range s.takenBack {
 		r := &s.takenBack[i]
@@ -156,7 +156,7 @@ func (s *Spool) takeBack() {
 			if e.hold() == msg.HoldParts {
 				kind = msg.EvHoldDeadline
 			}
-			s.pushSure(Event{ID: e.id, Kind: kind, Reason: msg.ReasonIncomplete})
+			s.follow(Event{ID: e.id, Kind: kind, Reason: msg.ReasonIncomplete})
 			break // it happens to all
 		}
 	}
@@ -164,22 +164,8 @@ func (s *Spool) takeBack() {
 	s.takenBack = s.takenBack[:0]
 }
 
-// pushSure queues an event that must come after a commit, also while the spool
-// closes.
-func (s *Spool) pushSure(e Event) {
-	s.queueMu.Lock()
-	defer s.queueMu.Unlock()
-	s.queue = append(s.queue, item{event: e, must: true})
-}
-
-// pushLost queues those whose commit failed.
-func (s *Spool) pushLost() {
-	for i := range s.lost {
-		s.pushSure(s.lost[i].event)
-	}
-	clear(s.lost)
-	s.lost = s.lost[:0]
-}
+// follow has an event come right after the commit under way.
+func (s *Spool) follow(e Event) { s.must = append(s.must, item{event: e, must: true}) }
 
 // Stalled tells whether the disk does not answer: puts are refused.
 func (s *Spool) Stalled() bool { return s.stalled.Load() }

@@ -70,7 +70,7 @@ func (s *Spool) loadCursor(txn *badger.Txn) {
 	case err != nil || !ok:
 		s.stats.bad.Add(1)
 		s.o.Logger.Error("spool cursor cannot be read, reading from the start", "error", err)
-		s.cursorDoubtful = true
+		s.cursorLost = true
 	default:
 		s.cursor, s.highest = id, id
 	}
@@ -213,6 +213,10 @@ func (s *Spool) Live(yield func(Record) bool) {
 func (s *Spool) ByNumber(n msg.Number, after msg.ID, limit int) []Record {
 	return s.index.waiting(n, after, limit)
 }
+
+// Open is how many messages for a number are HELD, ACCEPTED to CLAIMED, or wait
+// for their SMS to be sent.
+func (s *Spool) Open(n msg.Number) int { return s.index.open(n) }
 
 // Correlate is the live message whose SMS the SMSC peer gave this message_id.
 func (s *Spool) Correlate(peer, smsID string) (msg.ID, bool) {

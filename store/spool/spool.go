@@ -121,27 +121,26 @@ type Spool struct {
 	outcomesTaken atomic.Uint64
 
 	// The committer's.
-	batch          batch
-	called         []Record  // whose turn has come with this commit
-	recall         bool      // some may have been lost: see callAll
-	takenBack      []Record  // what this commit brought to the disk after its put was given up
-	lost           []item    // what must follow, of commits that failed
-	outcomeNext    uint64    // that of the commit under way
-	outcomeGhost   uint64    // the highest that a failed commit may have left
-	unsaved        []unsaved // oldest first
-	spare          []item
-	wheel          *wheel
-	highest        msg.ID // of all messages seen
-	cursor         msg.ID // the low-water mark on disk
-	nextCursor     msg.ID // that of the commit under way
-	cursorMoves    bool   // it has one
-	cursorAt       time.Time
-	cursorDoubtful bool
-	doubtful       map[msg.ID]bool // true: it had left RAM
-	repairing      []msg.ID
-	retryAt        time.Time
-	failing        bool
-	lastFailure    error
+	batch        batch
+	called       []Record  // whose turn has come with this commit
+	recall       bool      // some may have been lost: see callAll
+	takenBack    []Record  // what this commit brought to the disk after its put was given up
+	must         []item    // what must come next: it follows from a commit, or its own has failed
+	outcomeNext  uint64    // that of the commit under way
+	outcomeGhost uint64    // that of a commit that failed, if it is higher
+	unsaved      []unsaved // oldest first
+	spare        []item
+	wheel        *wheel
+	highest      msg.ID // of all messages seen
+	cursor       msg.ID // the low-water mark on disk
+	nextCursor   msg.ID // that of the commit under way
+	cursorMoves  bool   // it has one
+	cursorAt     time.Time
+	cursorLost   bool            // it could not be read
+	doubtful     map[msg.ID]bool // of the commit that failed; true: it had left RAM
+	retryAt      time.Time
+	failing      bool
+	lastFailure  error
 }
 
 // Open opens the spool in o.Dir and reads every live message. Nothing happens
@@ -418,7 +417,7 @@ func portion(items []item) int {
 // repairDue tells that what an earlier commit failed to write, or has left, can be
 // tried again.
 func (s *Spool) repairDue() bool {
-	return (len(s.doubtful) > 0 || s.failing) && !s.o.Now().Before(s.retryAt)
+	return s.failing && !s.o.Now().Before(s.retryAt)
 }
 
 // sleep waits for the queue or the next timer.
@@ -467,17 +466,19 @@ func (s *Spool) Close() error {
 // shut runs after the committer and on its fields.
 func (s *Spool) shut() error {
 	s.replies.close()
-	if lost := s.lost; len(lost) > 0 { // once more
-		s.lost = nil
-		s.commitBatch(lost)
+	if must := s.must; len(must) > 0 { // once more
+		s.must = nil
+		s.commitBatch(must)
 	}
 	s.cursorAt = time.Time{} // store the cursor now
-	var err error
-	for err == nil && (len(s.doubtful) > 0 || len(s.unsaved) > 0 || s.cursorMoved()) {
+	s.retryAt = time.Time{}
+	s.batch.reset(s.o.Now())
+	err := s.settle()
+	for err == nil && (len(s.unsaved) > 0 || s.cursorMoved()) {
 		s.batch.reset(s.o.Now())
 		s.batch.saveUntil(s.o.Now())
 		if err = s.batch.write(); err == nil {
-			s.written(s.o.Now())
+			s.written()
 		}
 	}
 	s.diskMu.Lock()

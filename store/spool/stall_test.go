@@ -311,6 +311,30 @@ func TestPartGivenUp(t *testing.T) {
 			})
 		})
 	}
+	// It is withdrawn before what was queued meanwhile.
+	t.Run("the second, and a claim waits behind it", func(t *testing.T) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			s, d, _ := onSlowDisk(t, dir)
+			a := newAnswers()
+			one := part(s, a.start, msg.ID{}, 1, 2)
+			one.HoldBy = a.start.Add(10 * time.Minute)
+			put(t, s, one)
+			d.stall()
+			two := part(s, a.start, one.ID, 2, 2)
+			a.put(t, s, two)
+			synctest.Wait() // the put alone is under way
+			claim := make(chan error, 1)
+			s.Post(Event{ID: one.ID, Kind: msg.EvClaim, Device: "phone"}, func(r Result) { claim <- r.Err })
+			time.Sleep(testGiveUp + testStall)
+			synctest.Wait()
+			d.answer()
+			wantErr(t, "the claim", <-claim, ErrSuperseded)
+			wantStates(t, s, []msg.ID{one.ID, two.ID}, msg.Fallback, msg.Cancelled)
+			exact(t, s)
+			shut(t, s)
+		})
+	})
 	// Both in one commit, and it succeeds while the watcher goes through them.
 	t.Run("the first, and the second was answered", func(t *testing.T) {
 		dir := t.TempDir()

@@ -58,7 +58,6 @@ func (c *counters) batch(b *batch, wrote bool, took time.Duration) {
 		c.sum.CommitLast = took
 		c.sum.CommitMax = max(c.sum.CommitMax, took)
 	}
-	c.sum.Doubtful = len(b.s.doubtful)
 	for i := range b.outs {
 		c.outcome(&b.outs[i])
 	}
@@ -84,6 +83,13 @@ func (c *counters) outcome(o *outcome) {
 	if o.changed && o.rec.State != o.from && o.rec.State.Final() {
 		c.sum.Finals[o.rec.State]++
 	}
+}
+
+// settled notes that nothing is doubtful any more.
+func (c *counters) settled() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sum.Doubtful = 0
 }
 
 // failed notes what the disk said; doubtful is left as it is where negative.

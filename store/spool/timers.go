@@ -52,7 +52,7 @@ func (s *Spool) fire() {
 // untilNext is how long the committer may sleep; false: until it is woken.
 func (s *Spool) untilNext(now time.Time) (time.Duration, bool) {
 	next, ok := s.wheel.Next()
-	if (len(s.doubtful) > 0 || s.failing) && (!ok || s.retryAt.Before(next)) {
+	if s.failing && (!ok || s.retryAt.Before(next)) {
 		next, ok = s.retryAt, true
 	}
 	if len(s.unsaved) > 0 {
