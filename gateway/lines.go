@@ -61,12 +61,12 @@ func (l *lines) is(m config.LogMessages) bool { return config.LogMessages(l.mode
 
 // observe takes every change that the spool has synced. It does not block: it
 // runs on the committer.
-func (g *Gateway) observe(c spool.Change) {
+func (g *Gateway) observe(c *spool.Change) {
 	if c.Event.Kind == msg.EvClaimDeadline && !c.Replay {
 		g.owners.missed(c.Record.To, c.Record.App)
 	}
-	g.timings.observe(&c)
-	g.lines.observe(&c)
+	g.timings.observe(c)
+	g.lines.observe(c)
 	g.dispatcher.Observe(c)
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -24,6 +25,12 @@ type timings struct {
 	// From a diverted message to the app's claim; of one that was put off, from
 	// when it was due.
 	claims map[string]*metrics.PrometheusHistogram // by app
+	pushes sync.Map                                // of pushKey: *metrics.PrometheusHistogram
+}
+
+type pushKey struct {
+	app, provider string
+	outcome       push.Outcome
 }
 
 // Bounds of the buckets, in seconds.
@@ -45,16 +52,21 @@ func newTimings(apps []config.App) *timings {
 }
 
 // quoted is a label's value; an app's id comes from the configuration.
-func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
-}
+func quoted(s string) string { return `"` + escape.Replace(s) + `"` }
+
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func (t *timings) forwarded(after time.Duration) { t.smpp.Update(after.Seconds()) }
 func (t *timings) diverted(after time.Duration)  { t.app.Update(after.Seconds()) }
 
 // pushed takes what one push took, whatever came of it.
 func (t *timings) pushed(app, provider string, o push.Outcome, after time.Duration) {
-	t.set.GetOrCreatePrometheusHistogramExt(`shunt_push_seconds{app=`+quoted(app)+`,provider=`+quoted(provider)+`,outcome=`+quoted(o.String())+`}`, pushBounds).Update(after.Seconds())
+	h, ok := t.pushes.Load(pushKey{app, provider, o})
+	if !ok {
+		h = t.set.GetOrCreatePrometheusHistogramExt(`shunt_push_seconds{app=`+quoted(app)+`,provider=`+quoted(provider)+`,outcome=`+quoted(o.String())+`}`, pushBounds)
+		t.pushes.Store(pushKey{app, provider, o}, h)
+	}
+	h.(*metrics.PrometheusHistogram).Update(after.Seconds())
 }
 
 // observe takes a claim that won.

@@ -95,24 +95,23 @@ const dpopScheme = "dpop"
 func (h *handlers) caller(r *request, authorization string) (c caller, refused *problem) {
 	scheme, bearer, _ := strings.Cut(authorization, " ")
 	bearer = strings.TrimSpace(bearer)
-	refused = newProblem(http.StatusUnauthorized, codeUnauthorized, "send the device's bearer as Authorization: Bearer …, or DPoP … for a device with a key")
 	bound := strings.EqualFold(scheme, dpopScheme)
 	if !bound && !strings.EqualFold(scheme, bearerScheme) || bearer == "" || len(bearer) > maxBearer {
-		return c, refused
+		return c, nobody()
 	}
 	n, device, err := h.Devices.ByBearer(bearer)
 	switch {
 	case errors.Is(err, registry.ErrEvicted):
 		return c, newProblem(http.StatusUnauthorized, codeEvicted, "somebody else has proven the number since: this device gets nothing more until its user proves it again")
 	case errors.Is(err, registry.ErrNotFound):
-		return c, refused
+		return c, nobody()
 	case err != nil:
 		h.Log.Error("registry did not answer an app", "error", err)
 		return c, tryAgain()
 	}
 	r.using = sha256.Sum256([]byte(bearer))
 	if bound != (device.Thumbprint != [32]byte{}) {
-		return c, refused
+		return c, nobody()
 	}
 	if bound {
 		thumbprint, err := h.proven(r, bearer)
@@ -120,8 +119,12 @@ func (h *handlers) caller(r *request, authorization string) (c caller, refused *
 			return c, newProblem(http.StatusUnauthorized, codeDPoP, "DPoP header: "+err.Error())
 		}
 		if thumbprint != device.Thumbprint {
-			return c, refused
+			return c, nobody()
 		}
 	}
 	return caller{n, device}, nil
+}
+
+func nobody() *problem {
+	return newProblem(http.StatusUnauthorized, codeUnauthorized, "send the device's bearer as Authorization: Bearer …, or DPoP … for a device with a key")
 }

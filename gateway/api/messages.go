@@ -160,21 +160,24 @@ func (h *handlers) receipt(ctx context.Context, id string, kind msg.Event) (*str
 // find is the caller's message. What is another number's or another app's is
 // told in the same words as what does not exist.
 func (h *handlers) find(c caller, text string) (spool.Record, error) {
-	missing := newProblem(http.StatusNotFound, codeNotFound, "no such message for this device")
 	id, err := msg.ParseID(text)
 	if err != nil {
-		return spool.Record{}, missing
+		return spool.Record{}, missing()
 	}
 	r, err := h.Spool.Get(id)
 	switch {
 	case errors.Is(err, spool.ErrNotFound):
-		return spool.Record{}, missing
+		return spool.Record{}, missing()
 	case err != nil:
 		return spool.Record{}, h.unavailable(id, "get", err)
 	case !c.owns(&r):
-		return spool.Record{}, missing
+		return spool.Record{}, missing()
 	}
 	return r, nil
+}
+
+func missing() *problem {
+	return newProblem(http.StatusNotFound, codeNotFound, "no such message for this device")
 }
 
 // text reads the message from disk and decodes it.
@@ -205,7 +208,7 @@ func (h *handlers) decide(ctx context.Context, c caller, id msg.ID, kind msg.Eve
 	case errors.Is(res.Err, spool.ErrRefused):
 		return spool.Record{}, newProblem(http.StatusConflict, codeNotClaimed, "the message has not been claimed: claim it first")
 	case errors.Is(res.Err, spool.ErrNotFound):
-		return spool.Record{}, newProblem(http.StatusNotFound, codeNotFound, "no such message for this device")
+		return spool.Record{}, missing()
 	}
 	return spool.Record{}, h.unavailable(id, kind.String(), res.Err)
 }

@@ -152,40 +152,41 @@ func (d *Dispatcher) Run(ctx context.Context) {
 
 // Observe takes every change that the spool has synced, in its order. It does
 // not block.
-func (d *Dispatcher) Observe(c spool.Change) {
+func (d *Dispatcher) Observe(c *spool.Change) {
 	if c.Replay {
 		return
 	}
 	if d.o.Streams != nil {
-		d.o.Streams.Observe(&c)
+		d.o.Streams.Observe(c)
 	}
-	r := c.Record
+	r := &c.Record
 	switch {
 	case c.To == msg.Accepted && !r.Follows() && (c.From == msg.None || c.From == msg.Held):
-		d.arrived(r)
+		d.arrived(*r)
 	case c.Turn && (c.Event.Kind == msg.EvTurn || c.Event.Kind == msg.EvReplace):
-		d.fallback.add(smsOf(&r, false))
+		d.fallback.add(smsOf(r, false))
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
-		d.unknown(r)
+		d.unknown(*r)
 	case c.Event.Kind == msg.EvSMSTemporary:
-		d.again(r)
+		d.again(*r)
 	case c.Event.Kind == msg.EvSMSAccepted:
-		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(r.ID, h.receipt, h.answer) })
+		id := r.ID
+		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(id, h.receipt, h.answer) })
 	}
 	if c.To.Final() && !c.From.Final() {
-		d.settled.add(&r, d.o.Now())
+		d.settled.add(r, d.o.Now())
 		if d.o.Finished != nil {
-			d.o.Finished(&r)
+			d.o.Finished(r)
 		}
 		if r.ReceiptDue {
-			d.o.Receipt(r, 0)
+			d.o.Receipt(*r, 0)
 		}
 	}
 	switch {
 	case c.To == msg.Pushed && c.From != msg.Pushed && r.Owed&msg.NoticeEnroute != 0:
-		d.o.Receipt(r, msg.NoticeEnroute)
+		d.o.Receipt(*r, msg.NoticeEnroute)
 	case c.Event.Kind == msg.EvRead && r.Owed&msg.NoticeRead != 0:
-		d.o.Receipt(r, msg.NoticeRead)
+		d.o.Receipt(*r, msg.NoticeRead)
 	}
 }
 

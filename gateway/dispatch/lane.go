@@ -96,6 +96,26 @@ func (a *app) lane(dev *registry.Device) *lane {
 	return nil
 }
 
+// on are those of the devices that a lane reaches.
+func (a *app) on(l *lane, devices []registry.Device) []registry.Device {
+	n := 0
+	for i := range devices {
+		if a.lane(&devices[i]) == l {
+			n++
+		}
+	}
+	if n == len(devices) || n == 0 {
+		return devices[:n]
+	}
+	mine := make([]registry.Device, 0, n)
+	for i := range devices {
+		if a.lane(&devices[i]) == l {
+			mine = append(mine, devices[i])
+		}
+	}
+	return mine
+}
+
 // environment is a provider that can fail by itself: Apple's sandbox is another
 // one than its production.
 type environment struct {

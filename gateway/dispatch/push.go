@@ -28,9 +28,13 @@ func (d *Dispatcher) pushAfter(r spool.Record, announced bool) {
 // each takes its part by itself, and the last that is done posts what came of
 // all of them.
 type job struct {
-	r     *spool.Record
-	begin func() error  // once: the push has begun, synced
-	text  func() string // once: what the push may carry of the message; "" = nothing
+	d *Dispatcher
+	a *app
+	r *spool.Record
+
+	beginning, reading sync.Once
+	begun              error
+	body               string
 
 	mu      sync.Mutex
 	left    int         // parts that are not done
@@ -38,9 +42,22 @@ type job struct {
 	unknown bool        // something is not known, so that the claim timer decides
 }
 
+// begin says, once, that the push has begun; nil: it may.
+func (j *job) begin(ctx context.Context) error {
+	j.beginning.Do(func() { j.begun = j.d.o.Spool.Do(ctx, spool.Event{ID: j.r.ID, Kind: msg.EvPushBegin}).Err })
+	return j.begun
+}
+
+// text is what the push may carry of the message; "": nothing.
+func (j *job) text() string {
+	j.reading.Do(func() { j.body = j.d.textOf(j.a, j.r) })
+	return j.body
+}
+
 // part is what one lane has to do of a job.
 type part struct {
 	*job
+	lane    *lane
 	devices []registry.Device
 }
 
@@ -88,29 +105,29 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) {
 	if err != nil {
 		d.o.Log.Error("registry cannot be read, falling back", "msg_id", r.ID.String(), "error", err)
 	}
-	j := &job{r: r, verdict: dead}
+	j := &job{d: d, a: a, r: r, verdict: dead}
 	j.verdict.Reason = msg.ReasonNoDevice
-	open := make(map[*lane][]registry.Device, 1)
 	now := d.o.Now()
-	for _, dev := range devices {
-		l := a.lane(&dev)
+	var parts [4]part // nearly always more than there are lanes
+	open := parts[:0]
+	for _, l := range a.lanes {
+		mine := a.on(l, devices)
+		if len(mine) == 0 {
+			continue
+		}
 		if reason, detail := l.shut(now, r.ClaimBy); reason != msg.NoReason {
 			j.verdict.Reason, j.verdict.Detail = reason, detail
 			continue
 		}
-		open[l] = append(open[l], dev)
+		open = append(open, part{j, l, mine})
 	}
 	if len(open) == 0 {
 		d.o.Spool.Post(j.verdict, nil)
 		return
 	}
 	j.left = len(open)
-	j.begin = sync.OnceValue(func() error {
-		return d.o.Spool.Do(ctx, spool.Event{ID: r.ID, Kind: msg.EvPushBegin}).Err
-	})
-	j.text = sync.OnceValue(func() string { return d.textOf(a, r) })
-	for l, devices := range open {
-		l.add(part{j, devices})
+	for _, p := range open {
+		p.lane.add(p)
 	}
 }
 
@@ -147,7 +164,7 @@ func (d *Dispatcher) pushWorker(ctx context.Context, l *lane) {
 // anything. An attempt that is under way when ctx ends is finished, its sender
 // bounds it; none begins after that.
 func (d *Dispatcher) pushPart(ctx context.Context, l *lane, p part) (sent bool) {
-	if !d.o.Now().Before(p.r.ClaimBy) || p.begin() != nil {
+	if !d.o.Now().Before(p.r.ClaimBy) || p.begin(ctx) != nil {
 		// The claim timer has it; or it was claimed or decided meanwhile; or the
 		// spool cannot write: the timer stays.
 		p.note(l, push.Result{Outcome: push.Unknown})

@@ -44,7 +44,7 @@ func start(t testing.TB, dir string, window int) *fixture {
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) },
 	})
 	var err error
-	f.spool, err = spool.Open(spool.Options{Dir: dir, Replied: func(r *spool.Reply) { f.d.AddReply(r) }, Observe: func(c spool.Change) {
+	f.spool, err = spool.Open(spool.Options{Dir: dir, Replied: func(r *spool.Reply) { f.d.AddReply(r) }, Observe: func(c *spool.Change) {
 		if c.To.Final() && !c.From.Final() && c.Record.ReceiptDue {
 			f.d.Add(c.Record, 0)
 		}

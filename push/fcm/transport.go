@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -71,14 +72,16 @@ func (t *transport) try(req *http.Request) (*http.Response, string, push.Result)
 	case err != nil:
 		return nil, "", push.Result{Outcome: push.Busy, Reason: "no-oauth-token"}
 	}
-	r := req.Clone(req.Context())
+	r := *req // the library has its own header back
+	r.Header = make(http.Header, len(req.Header)+1)
+	maps.Copy(r.Header, req.Header)
 	if req.GetBody != nil {
 		if r.Body, err = req.GetBody(); err != nil {
 			return nil, "", push.Result{Outcome: push.Rejected, Reason: "bad-request"}
 		}
 	}
 	r.Header.Set("Authorization", "Bearer "+bearer)
-	resp, err := t.link.RoundTrip(r)
+	resp, err := t.link.RoundTrip(&r)
 	if err == nil {
 		return resp, bearer, push.Result{}
 	}

@@ -564,18 +564,21 @@ func (s *Spool) answer(it *item, out *outcome) {
 		return
 	}
 	if out.changed || out.replayed {
-		s.observe(Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed})
+		s.told = Change{Event: it.event, From: out.from, To: out.rec.State, Record: out.rec, Replay: out.replayed}
+		s.observe()
 	}
 	for i := out.lo; i < out.hi; i++ {
 		o := &s.batch.also[i]
 		if s.unsure(o.rec.ID) {
 			continue
 		}
-		s.observe(Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec})
+		s.told = Change{Event: o.event, From: o.from, To: o.rec.State, Record: o.rec}
+		s.observe()
 	}
 }
 
-func (s *Spool) observe(c Change) {
+func (s *Spool) observe() {
+	c := &s.told
 	if c.To == msg.Fallback {
 		e := s.index.byID[c.Record.ID]
 		c.Turn = e != nil && e.state == msg.Fallback && e.called

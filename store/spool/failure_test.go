@@ -39,7 +39,7 @@ func TestCommitFails(t *testing.T) {
 	var f failing
 	var log bytes.Buffer
 	observed := 0
-	s := open(t, Options{Max: 3, Logger: slog.New(slog.NewTextHandler(&log, nil)), Observe: func(Change) { observed++ }})
+	s := open(t, Options{Max: 3, Logger: slog.New(slog.NewTextHandler(&log, nil)), Observe: func(*Change) { observed++ }})
 	s.commit = f.commit
 	s.Start()
 	m := message(s, time.Now())

@@ -103,7 +103,7 @@ func aRead(t testing.TB, s *Spool) *Message {
 func TestReadRevives(t *testing.T) {
 	dir := t.TempDir()
 	var seen []Change
-	s := started(t, Options{Dir: dir, Max: 2, Observe: func(c Change) { seen = append(seen, c) }})
+	s := started(t, Options{Dir: dir, Max: 2, Observe: func(c *Change) { seen = append(seen, *c) }})
 	m := aRead(t, s)
 	for range 70 { // the cursor and the order in RAM have passed it
 		last := message(s, time.Now())
@@ -112,7 +112,7 @@ func TestReadRevives(t *testing.T) {
 		do(t, s, Event{ID: last.ID, Kind: msg.EvCancel})
 	}
 	shut(t, s)
-	s = started(t, Options{Dir: dir, Max: 2, Observe: func(c Change) { seen = append(seen, c) }})
+	s = started(t, Options{Dir: dir, Max: 2, Observe: func(c *Change) { seen = append(seen, *c) }})
 	numbers := s.Stats().Outcomes
 	read := Event{ID: m.ID, Kind: msg.EvRead, Device: "phone"}
 	r := do(t, s, read)

@@ -27,7 +27,7 @@ type events struct {
 	lines []string
 }
 
-func (l *events) observe(c Change) {
+func (l *events) observe(c *Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf("%s %s: %s → %s", time.Since(l.start).Round(time.Millisecond), c.Event.Kind, c.From, c.To))

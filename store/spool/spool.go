@@ -37,8 +37,9 @@ type Options struct {
 
 	// Observe is called by the committer after the sync, in commit order and
 	// after the item's own callback; also for replays. It must not block and
-	// must not call Do, ShortID or Close.
-	Observe func(Change)
+	// must not call Do, ShortID or Close. The Change is the committer's again
+	// when it returns.
+	Observe func(*Change)
 
 	// Replied is called by the writer of replies after the sync, for every reply
 	// that has to be delivered. It must not block.
@@ -90,6 +91,7 @@ type Spool struct {
 	replies *replies
 	slots   atomic.Int64 // live messages and queued puts
 	fresh   fresh
+	waiters sync.Pool // of *waiter
 
 	// The queue. The callers fill it, the committer empties it.
 	queueMu    sync.Mutex
@@ -122,6 +124,7 @@ type Spool struct {
 
 	// The committer's.
 	batch        batch
+	told         Change    // what the observer is told
 	called       []Record  // whose turn has come with this commit
 	recall       bool      // some may have been lost: see callAll
 	takenBack    []Record  // what this commit brought to the disk after its put was given up
@@ -161,6 +164,7 @@ func Open(o Options) (*Spool, error) {
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
 	s.batch.pairs = make(map[ends]msg.ID)
+	s.waiters.New = newWaiter
 	s.replies = newReplies(s)
 	s.stats.init()
 	err = store.CheckSchema(db, "spool", schema)
@@ -244,41 +248,48 @@ func (s *Spool) Post(e Event, done func(Result)) {
 
 // Do posts e and waits for its result. When ctx ends first, its error is the
 // result's; e may take effect nevertheless.
-func (s *Spool) Do(ctx context.Context, e Event) Result {
-	got := make(chan Result, 1)
-	s.Post(e, func(r Result) { got <- r })
-	select {
-	case r := <-got:
-		return r
-	case <-ctx.Done():
-		return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, ctx.Err())}
-	}
-}
+func (s *Spool) Do(ctx context.Context, e Event) Result { return s.wait(ctx, nil, &e) }
 
 // DoWithin is Do with a time-out; context.DeadlineExceeded is the result's error
 // when it is over.
 func (s *Spool) DoWithin(ctx context.Context, d time.Duration, e Event) Result {
-	got := make(chan Result, 1)
-	s.Post(e, func(r Result) { got <- r })
 	timer := timers.Get().(*time.Timer)
 	timer.Reset(d)
 	defer func() {
 		timer.Stop()
 		timers.Put(timer)
 	}()
-	var err error
-	select {
-	case r := <-got:
-		return r
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-timer.C:
-		err = context.DeadlineExceeded
-	}
-	return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, err)}
+	return s.wait(ctx, timer.C, &e)
 }
 
 var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
+
+// waiter waits for the result of one event after the other.
+type waiter struct {
+	got  chan Result
+	done func(Result) // sends to got
+}
+
+func newWaiter() any {
+	got := make(chan Result, 1)
+	return &waiter{got, func(r Result) { got <- r }}
+}
+
+func (s *Spool) wait(ctx context.Context, timeout <-chan time.Time, e *Event) Result {
+	w := s.waiters.Get().(*waiter)
+	s.Post(*e, w.done)
+	var err error
+	select {
+	case r := <-w.got:
+		s.waiters.Put(w)
+		return r
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timeout:
+		err = context.DeadlineExceeded
+	}
+	return Result{Err: fmt.Errorf("%s of %s: %w", e.Kind, e.ID, err)} // what comes yet is nobody's
+}
 
 // push queues an item, unless the spool is closing.
 func (s *Spool) push(it item) bool {

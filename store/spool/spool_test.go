@@ -21,7 +21,7 @@ import (
 func TestLife(t *testing.T) {
 	var mu sync.Mutex
 	var seen []string
-	s := started(t, Options{Observe: func(c Change) {
+	s := started(t, Options{Observe: func(c *Change) {
 		mu.Lock()
 		defer mu.Unlock()
 		replay := ""

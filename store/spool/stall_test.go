@@ -56,7 +56,7 @@ type told struct {
 	lines map[msg.ID][]string
 }
 
-func (l *told) observe(c Change) {
+func (l *told) observe(c *Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lines == nil {

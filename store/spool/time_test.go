@@ -20,7 +20,7 @@ type clock struct {
 	lines []string
 }
 
-func (c *clock) observe(ch Change) {
+func (c *clock) observe(ch *Change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ch.Event.Reason == msg.ReasonDeadline {

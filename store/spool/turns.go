@@ -163,7 +163,8 @@ func (s *Spool) tellTurns() {
 		case r.State == msg.Held:
 			s.push(item{event: e, turn: true})
 		case s.o.Observe != nil:
-			s.o.Observe(Change{Event: e, From: r.State, To: r.State, Record: *r, Turn: true})
+			s.told = Change{Event: e, From: r.State, To: r.State, Record: *r, Turn: true}
+			s.o.Observe(&s.told)
 		}
 	}
 	clear(s.called)

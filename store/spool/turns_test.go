@@ -63,7 +63,7 @@ func putAll(s *Spool, what ...any) []Result {
 // turnLog is what the observer is told, in short.
 type turnLog struct{ lines []string }
 
-func (l *turnLog) observe(c Change) {
+func (l *turnLog) observe(c *Change) {
 	if c.From != c.To || c.Event.Kind == msg.EvTurn {
 		l.lines = append(l.lines, fmt.Sprintf("%s %s", c.Event.Kind, c.Record.WireID))
 	}
@@ -384,7 +384,7 @@ func (w *turnWorld) open(t *rapid.T) {
 }
 
 // observe runs on the committer.
-func (w *turnWorld) observe(c Change) {
+func (w *turnWorld) observe(c *Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	id := c.Record.ID

@@ -112,7 +112,7 @@ type spoolRun struct {
 }
 
 // observe measures from a claim deadline to when its effect is synced.
-func (r *spoolRun) observe(c spool.Change) {
+func (r *spoolRun) observe(c *spool.Change) {
 	if c.Event.Kind != msg.EvClaimDeadline {
 		return
 	}
