@@ -115,10 +115,7 @@ func pace(addr string, conns, rate int, d time.Duration, scheduled bool) error {
 	for i, c := range links {
 		wg.Go(func() { errs[i] = answers(c, (total-i+conns-1)/conns, start, due, took) })
 	}
-	p := message(firstFree)
-	if scheduled {
-		p = inAnHour(firstRegistered)
-	}
+	batch := submits(1, scheduled)
 	runtime.LockOSThread()
 	for i := range total {
 		due[i] = time.Duration(i) * time.Second / time.Duration(rate)
@@ -127,6 +124,7 @@ func pace(addr string, conns, rate int, d time.Duration, scheduled bool) error {
 			_ = syscall.Nanosleep(&ts, nil) // interrupted: a little early, and counted from when it was due
 		}
 		late[i] = time.Since(start) - due[i]
+		p := batch[i%len(batch)]
 		p.SetSeq(uint32(i + 1))
 		if _, err := links[i%conns].Write(p); err != nil {
 			return err

@@ -168,9 +168,8 @@ func message(dest uint64) pdu.PDU {
 	return pdu.AppendSM(nil, pdu.SubmitSM, 0, &m)
 }
 
-// fill keeps window submits outstanding: for every response one more goes, all
-// of one read in one write.
-func fill(c net.Conn, window int, d time.Duration, seed uint64, scheduled bool) (n, bad uint64, err error) {
+// submits are submit_sms to as many numbers, to be sent again and again.
+func submits(seed uint64, scheduled bool) []pdu.PDU {
 	r := rand.New(rand.NewPCG(seed, 1))
 	batch := make([]pdu.PDU, 4096)
 	for i := range batch {
@@ -178,13 +177,20 @@ func fill(c net.Conn, window int, d time.Duration, seed uint64, scheduled bool) 
 			batch[i] = inAnHour(firstRegistered + r.Uint64N(phones))
 		}
 	}
+	return batch
+}
+
+// fill keeps window submits outstanding: for every response one more goes, all
+// of one read in one write.
+func fill(c net.Conn, window int, d time.Duration, seed uint64, scheduled bool) (n, bad uint64, err error) {
+	batch := submits(seed, scheduled)
 	var seq uint32
 	var out []byte
 	send := func(k int) error {
 		out = out[:0]
 		for range k {
 			seq++
-			p := batch[seq%4096]
+			p := batch[seq%uint32(len(batch))]
 			p.SetSeq(seq)
 			out = append(out, p...)
 		}
