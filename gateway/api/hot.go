@@ -94,7 +94,7 @@ func (h *handlers) serveHot(w http.ResponseWriter, r *http.Request, op *hotOp, i
 		problemOf(err).write(w)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = asJSON
 	_, _ = w.Write(append(b, '\n')) // a client that left is not our fault
 }
 

@@ -73,11 +73,13 @@ type front struct {
 	streams *Streams // nil: there are none
 }
 
+// Values of headers that every answer has; nobody changes them in place.
+var noStore, noSniff, asJSON = []string{"no-store"}, []string{"nosniff"}, []string{"application/json"}
+
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
 	rec := &recorder{ResponseWriter: w}
 	var route *hotOp
 	defer func() { f.finish(recover(), rec, r, route, began) }()

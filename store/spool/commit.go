@@ -509,7 +509,15 @@ func (s *Spool) show() {
 		if d.body != nil {
 			s.fresh.add(d.body)
 		}
-		if !d.dirty || d.finished && !live {
+		switch {
+		case !d.dirty:
+			continue
+		case !live:
+			s.ended.add(&d.rec, b.now.Add(min(endedFor, s.o.Retention)))
+		case d.finished:
+			s.ended.drop(d.rec.ID)
+		}
+		if d.finished && !live {
 			continue
 		}
 		if d.finished {

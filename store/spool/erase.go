@@ -114,6 +114,7 @@ func (s *Spool) drop(t *traces) error {
 	for id, live := range t.ids {
 		if !live {
 			s.fresh.drop(id)
+			s.ended.drop(id)
 		}
 	}
 	return nil

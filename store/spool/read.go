@@ -165,6 +165,9 @@ func (s *Spool) Get(id msg.ID) (Record, error) {
 	if r, ok := s.index.get(id); ok {
 		return r, nil
 	}
+	if r, ok := s.ended.get(id, s.o.Now()); ok {
+		return r, nil
+	}
 	r, _, err := s.loadFinished(id)
 	return r, err
 }

@@ -91,6 +91,7 @@ type Spool struct {
 	replies *replies
 	slots   atomic.Int64 // live messages and queued puts
 	fresh   fresh
+	ended   ended
 	waiters sync.Pool // of *waiter
 
 	// The queue. The callers fill it, the committer empties it.
@@ -104,7 +105,7 @@ type Spool struct {
 	started    bool
 	wake       chan struct{} // holds one when the queue may not be empty
 	stopped    chan struct{} // closed when the committer has ended
-	ended      chan struct{} // closed when Close is through
+	closed     chan struct{} // when Close is through
 	ending     error         // what Close returns
 
 	// The database is closed under diskMu, so that no reader is in it.
@@ -159,7 +160,7 @@ func Open(o Options) (*Spool, error) {
 	now := o.Now()
 	s := &Spool{
 		o: o, db: db, commit: (*badger.Txn).Commit, index: newIndex(),
-		wake: make(chan struct{}, 1), stopped: make(chan struct{}), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), closed: make(chan struct{}),
 		wheel: newWheel(now), doubtful: make(map[msg.ID]bool),
 	}
 	s.batch.s, s.batch.where, s.batch.parts = s, make(map[msg.ID]int), make(map[msg.ID][]int)
@@ -453,13 +454,13 @@ func (s *Spool) Close() error {
 	s.queueMu.Lock()
 	if s.closing {
 		s.queueMu.Unlock()
-		<-s.ended
+		<-s.closed
 		return s.ending
 	}
 	s.closing = true
 	started := s.started
 	s.queueMu.Unlock()
-	defer close(s.ended)
+	defer close(s.closed)
 	if started {
 		select {
 		case s.wake <- struct{}{}:
@@ -496,6 +497,7 @@ func (s *Spool) shut() error {
 	defer s.diskMu.Unlock()
 	s.diskClosed = true
 	s.fresh.clear()
+	s.ended.clear()
 	if err = errors.Join(err, s.db.Close()); err != nil {
 		return fmt.Errorf("spool: close: %w", err)
 	}
