@@ -228,7 +228,7 @@ func (g *Gateway) watchAlarms(ctx context.Context) {
 
 func (g *Gateway) observeNode(now time.Time) *observed {
 	o := &observed{
-		now: now, status: (&control{g}).Status(), upstream: g.cfg.Intercept.Upstream,
+		now: now, status: (&control{g}).Status(), upstream: g.config().Intercept.Upstream,
 		wanted: g.cfg.Intercept.Divert.String(), expiries: g.live.Load().expiries, audit: g.audit.Err(),
 	}
 	if g.owners.prove != nil {

@@ -79,7 +79,7 @@ func (e *entry) bind(ctx context.Context, p pdu.PDU) (*Bind, error) {
 	up, resp, err := e.ask(ctx, p, req.SystemID)
 	if err != nil {
 		e.refuse(p, pdu.RBINDFAIL)
-		return nil, fmt.Errorf("SMSC %s: %w", e.x.Upstream, err)
+		return nil, fmt.Errorf("SMSC %s: %w", e.x.smsc().Addr, err)
 	}
 	if status := resp.Status(); status != pdu.ROK || resp.ID() != p.ID().Response() {
 		if isGuess(status) {
