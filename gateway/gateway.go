@@ -433,6 +433,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	serve(func() error { g.watch(serving); return nil })
 	serve(func() error { g.watchAlarms(serving); return nil })
+	serve(func() error { g.probeUpstream(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
 	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
 	serve(func() error { g.tellManager(serving); return nil })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -123,6 +124,13 @@ func (w *Own) Ready() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.up) > 0
+}
+
+// boundTo tells whether a bind there is up.
+func (w *Own) boundTo(addr string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.up, func(s *ownSession) bool { return s.o.Addr == addr })
 }
 
 // Acquire waits until a bind that is up has room in its window, and takes the

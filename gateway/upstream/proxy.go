@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -292,16 +293,15 @@ func (x *Proxy) turn(ctx context.Context, deadline time.Time) error {
 
 var errNoTurn = errors.New("too many connections to it are being made: no turn in time")
 
-// dial connects to the SMSC in turn, from the address that the account has
+// dial connects to the SMSC, to, in turn, from the address that the account has
 // there; source is the ESME's address.
-func (x *Proxy) dial(ctx context.Context, systemID string, source net.Addr, deadline time.Time) (*smpp.Session, error) {
+func (x *Proxy) dial(ctx context.Context, to Towards, systemID string, source net.Addr, deadline time.Time) (*smpp.Session, error) {
 	if err := x.turn(ctx, deadline); err != nil {
 		return nil, err
 	}
 	if x.dials != nil {
 		defer func() { <-x.dials }()
 	}
-	to := x.smsc()
 	local := to.Local
 	if x.Local != nil {
 		if a := x.Local(systemID); a.IsValid() {
@@ -315,16 +315,50 @@ func (x *Proxy) dial(ctx context.Context, systemID string, source net.Addr, dead
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := smpp.Connect(ctx, to.Addr, local, to.TLS, header)
+	x.reached(to, err)
 	if err != nil {
-		if !errors.Is(err, context.Canceled) { // an ESME that left, or a stop
-			x.unreachable.Store(&Unreachable{time.Now(), err})
-		}
 		return nil, err
 	}
-	x.unreachable.Store(nil)
 	cfg := x.SMPP
 	cfg.Inactivity = 0 // the ESME's counts: it ends both
 	return smpp.NewSession(conn, cfg), nil
+}
+
+// reached notes how a connection to the SMSC went, if it is still that one.
+func (x *Proxy) reached(to Towards, err error) {
+	switch {
+	case errors.Is(err, context.Canceled): // an ESME that left, or a stop
+	case x.smsc().Addr != to.Addr:
+	case err != nil:
+		x.unreachable.Store(&Unreachable{time.Now(), err})
+	default:
+		x.unreachable.Store(nil)
+	}
+}
+
+// Probe connects to the SMSC and hangs up, unless a bind there, of an ESME's or
+// one of own (which may be nil), shows that it can be reached. A connection that
+// failed is not believed for longer than until the next probe.
+func (x *Proxy) Probe(ctx context.Context, own *Own) {
+	to := x.smsc()
+	if x.unreachable.Load() == nil && (x.boundTo(to.Addr) || own != nil && own.boundTo(to.Addr)) {
+		return
+	}
+	var header *smpp.ProxyHeader
+	if to.ProxyHeader {
+		header = &smpp.ProxyHeader{} // LOCAL: it is nobody's but ours
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := smpp.Connect(ctx, to.Addr, to.Local, to.TLS, header)
+	x.reached(to, err)
+	if err == nil {
+		_ = conn.Close()
+	}
+}
+
+func (x *Proxy) boundTo(addr string) bool {
+	return slices.ContainsFunc(x.Hub.Binds(), func(b *Bind) bool { return b.smsc == addr })
 }
 
 // Unreachable is how the last connection to the SMSC failed.
