@@ -226,9 +226,28 @@ func (g *Gateway) watchAlarms(ctx context.Context) {
 	}
 }
 
+// probeUpstream looks whether the SMSC can be reached that ESMEs are bound
+// through to, also while no ESME asks, until ctx is done.
+func (g *Gateway) probeUpstream(ctx context.Context) {
+	every := g.cfg.Intercept.ProbeEvery
+	if every == 0 {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C: // Shunt's own binds have come up meanwhile, where they can
+		case <-ctx.Done():
+			return
+		}
+		g.proxy.Probe(ctx, g.own)
+	}
+}
+
 func (g *Gateway) observeNode(now time.Time) *observed {
 	o := &observed{
-		now: now, status: (&control{g}).Status(), upstream: g.cfg.Intercept.Upstream,
+		now: now, status: (&control{g}).Status(), upstream: g.config().Intercept.Upstream,
 		wanted: g.cfg.Intercept.Divert.String(), expiries: g.live.Load().expiries, audit: g.audit.Err(),
 	}
 	if g.owners.prove != nil {

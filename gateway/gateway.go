@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,6 @@ import (
 	"shunt/gateway/receipt"
 	"shunt/gateway/resubmit"
 	"shunt/gateway/upstream"
-	"shunt/push"
 	"shunt/smpp"
 	"shunt/smpp/pdu"
 	"shunt/store"
@@ -61,12 +61,12 @@ type Gateway struct {
 	records    *cdr.Writer
 	timings    *timings
 	watches    watches
-	senders    []push.Sender
+	apps       map[string]*appSenders // by id; New's and, under reloads, the reload's
 
-	listeners   []net.Listener // SMPP
-	apiListener net.Listener
+	listeners   []*listen.Listener // SMPP, as in the configuration
+	apiListener *listen.Listener   // nil: none
 	control     net.Listener
-	web         net.Listener // nil: nobody asks, or its address is taken
+	web         *listen.Listener // nil: nobody asks, or its address is taken
 
 	serving        context.Context // of Run: ends when it stops to serve
 	letters        letters
@@ -74,11 +74,11 @@ type Gateway struct {
 	resubmits      resubmit.Table
 	lookups        chan struct{} // those that are under way; see maxLookups
 	replacing      replacing
-	upstreamIDs    upstream.IDFormat
 
 	notifier *systemd.Notifier // nil: no service manager asks
 	onReload func(*config.Config)
 	reloads  sync.Mutex
+	isClosed bool // under reloads
 	lines    *lines
 
 	alarms  *alarm.Store
@@ -115,9 +115,6 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	faults := page.NewFaults(log.Handler())
 	log = slog.New(faults)
 	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
-	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
-		g.upstreamIDs = upstream.IDFormat(s.MessageID)
-	}
 	g.submitOK.Store(true)
 	defer func() {
 		if err != nil {
@@ -138,16 +135,19 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if err = g.makeExternal(); err != nil {
 		return nil, err
 	}
-	apps, err := g.openApps()
+	apps, err := g.openApps(cfg.Apps, nil)
 	if err != nil {
 		return nil, err
 	}
+	g.apps = apps.senders
 	if cfg.Policy.AcceptedWithin > 0 {
 		g.accepted = upstream.NewAccepted(time.Now)
 	}
-	if err = g.use(cfg); err != nil {
+	l, err := g.liveOf(cfg)
+	if err != nil {
 		return nil, err
 	}
+	g.use(l)
 	g.timings = newTimings(cfg.Apps)
 	g.lines = newLines(log)
 	g.lines.setMode(cfg.Log.Messages)
@@ -163,7 +163,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	g.streams = api.NewStreams(cfg.API.Streams)
 	g.receipts = receipt.New(receipt.Options{Spool: lateSpool{g}, Replies: lateSpool{g}, Receiver: g.receiver, Wanted: g.askForBind, Log: log})
 	o := dispatch.Options{
-		Spool: lateSpool{g}, Registry: g.registry, Apps: apps, Receipt: g.receipts.Add,
+		Spool: lateSpool{g}, Registry: g.registry, Apps: apps.all, Receipt: g.receipts.Add,
 		Finished: func(*spool.Record) { g.records.Ended() },
 		Letter:   g.judgeLetter, Text: g.textOfMessage, Log: log,
 		Streams: g.streams, Grace: cfg.API.StreamGrace, Took: g.timings.pushed,
@@ -226,7 +226,13 @@ func (g *Gateway) makeOwn() error {
 	if err != nil {
 		return err
 	}
-	g.own = upstream.NewOwn(upstream.OwnOptions{
+	g.own = upstream.NewOwn(g.ownOptions(s, engine))
+	return nil
+}
+
+// ownOptions are those of Shunt's own binds to s.
+func (g *Gateway) ownOptions(s *config.SMSC, engine smpp.Config) upstream.OwnOptions {
+	return upstream.OwnOptions{
 		SMSC: s.Name, Addr: s.Addr, Split: s.Bind == config.TransmitterReceiver,
 		Bind:     pdu.Bind{SystemID: s.SystemID, Password: string(s.Password.Bytes()), InterfaceVersion: pdu.Version34},
 		Sessions: s.Sessions, Window: s.Window, IDFormat: upstream.IDFormat(s.MessageID), SMPP: engine,
@@ -238,8 +244,7 @@ func (g *Gateway) makeOwn() error {
 			}, answer)
 		},
 		Log: g.log,
-	})
-	return nil
+	}
 }
 
 // windowFull are the answers that smpp.window_full names; ESME_ROK is none.
@@ -269,18 +274,31 @@ func (g *Gateway) makeProxy(hub *upstream.Hub, decider upstream.Decider) error {
 	engine.Inactivity = g.cfg.SMPP.Inactivity
 	engine.Answered = g.timings.forwarded
 	g.hub = hub
+	to := towardsOf(up, &engine)
 	g.proxy = &upstream.Proxy{
-		Tap: &g.watches.taps, Upstream: up.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
-		Decider: decider, Hub: g.hub, Log: g.log, ProxyHeader: up.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
+		Tap: &g.watches.taps, Upstream: to.Addr, SessionInit: g.cfg.SMPP.SessionInit, SMPP: engine,
+		Decider: decider, Hub: g.hub, Log: g.log, ProxyHeader: to.ProxyHeader, Limits: limitsOf(&g.cfg.Limits),
 		Local:   func(systemID string) netip.Addr { return g.config().Account(systemID).LocalAddr },
 		Account: func(systemID string) upstream.Account { return g.live.Load().accounts[systemID] },
 	}
-	if own, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok && own.Outbind != nil {
-		g.proxy.Outbinds = []upstream.OutbindPeer{{
-			Allow: own.Outbind.Allow, SystemID: own.Outbind.SystemID, Password: string(own.Outbind.Password.Bytes()), Own: g.own,
-		}}
-	}
+	g.proxy.Outbinds = g.outbinds(g.cfg)
 	return nil
+}
+
+// towardsOf is how the SMSC is connected to that ESMEs are bound through to.
+func towardsOf(s *config.SMSC, engine *smpp.Config) upstream.Towards {
+	return upstream.Towards{Addr: s.Addr, TLS: engine.TLS, Local: engine.Local, ProxyHeader: s.ProxyHeader}
+}
+
+// outbinds are the SMSCs that may send outbind.
+func (g *Gateway) outbinds(c *config.Config) []upstream.OutbindPeer {
+	own, ok := c.SMSC(c.Intercept.FallbackSMSC)
+	if !ok || own.Outbind == nil {
+		return nil
+	}
+	return []upstream.OutbindPeer{{
+		Allow: own.Outbind.Allow, SystemID: own.Outbind.SystemID, Password: string(own.Outbind.Password.Bytes()), Own: g.own,
+	}}
 }
 
 // listen opens every listener, on the service manager's sockets where it has
@@ -338,16 +356,11 @@ func (g *Gateway) listenOn(sockets *listen.Sockets) error {
 	return nil
 }
 
-func listenTLS(sockets *listen.Sockets, o listen.Options, t *config.ServerTLS) (net.Listener, error) {
-	var err error
+func listenTLS(sockets *listen.Sockets, o listen.Options, t *config.ServerTLS) (_ *listen.Listener, err error) {
 	if o.TLS, err = t.Config(); err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	l, err := sockets.Listen(o)
-	if err != nil {
-		return nil, err // and no listener that is not nil
-	}
-	return l, nil
+	return sockets.Listen(o)
 }
 
 // Run serves until ctx is done or a part of it fails, then stops in order:
@@ -420,6 +433,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	serve(func() error { g.watch(serving); return nil })
 	serve(func() error { g.watchAlarms(serving); return nil })
+	serve(func() error { g.probeUpstream(serving); return nil })
 	serve(func() error { heap.Follow(serving); return nil })
 	serve(func() error { g.lines.run(serving, g.verdicts); return nil })
 	serve(func() error { g.tellManager(serving); return nil })
@@ -456,14 +470,20 @@ func (g *Gateway) waitLegs(legs *sync.WaitGroup) {
 
 // close closes whatever New opened.
 func (g *Gateway) close() {
-	for _, l := range append(g.listeners, g.apiListener, g.control, g.web) {
+	for _, l := range append(slices.Clone(g.listeners), g.apiListener, g.web) {
 		if l != nil {
 			_ = l.Close()
 		}
 	}
-	for _, s := range g.senders {
-		_ = s.Close()
+	if g.control != nil {
+		_ = g.control.Close()
 	}
+	g.reloads.Lock()
+	g.isClosed = true
+	for _, a := range g.apps {
+		a.close(nil)
+	}
+	g.reloads.Unlock()
 	if g.audit != nil {
 		if err := g.audit.Close(); err != nil {
 			g.log.Error("audit did not close cleanly", "error", err)

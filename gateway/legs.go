@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"shunt/gateway/config"
@@ -22,40 +23,78 @@ import (
 // 50 ms each some 5,000 a second. FCM's connections have more streams.
 const pushesAtOnce = 256
 
-// openApps makes the push senders of every app, and has them connect.
-func (g *Gateway) openApps() ([]dispatch.App, error) {
-	var apps []dispatch.App
-	for _, a := range g.cfg.Apps {
-		app := dispatch.App{
-			ID: a.ID, Senders: make(map[registry.Platform]push.Sender),
-			Workers: pushesAtOnce, Text: a.Body == config.BodyText,
+// appSenders are the push senders of an app, and what they were made of.
+type appSenders struct {
+	apns    *config.APNs
+	fcm     *config.FCM
+	senders map[registry.Platform]push.Sender
+}
+
+// close closes the senders that the next ones do not have.
+func (a *appSenders) close(next *appSenders) {
+	for p, s := range a.senders {
+		if next == nil || next.senders[p] != s {
+			_ = s.Close()
 		}
-		if c := a.APNs; c != nil {
-			s, err := apns.New(apns.Options{
-				TeamID: c.TeamID, KeyID: c.KeyID, KeyFile: c.Key.Path(), Topic: c.Topic,
-				Endpoint: c.Endpoint, CAFile: c.CA.Path(), MaxStreams: pushesAtOnce, Logger: g.log,
-			})
-			if err != nil {
-				return nil, fmt.Errorf("app %s: %w", a.ID, err)
-			}
-			s.Warm()
-			app.Senders[registry.APNs] = s
-			g.senders = append(g.senders, s)
-		}
-		if c := a.FCM; c != nil {
-			s, err := fcm.New(context.Background(), fcm.Options{
-				ServiceAccountFile: c.ServiceAccount.Path(), Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
-			})
-			if err != nil {
-				return nil, fmt.Errorf("app %s: %w", a.ID, err)
-			}
-			s.Warm()
-			app.Senders[registry.FCM] = s
-			g.senders = append(g.senders, s)
-		}
-		apps = append(apps, app)
 	}
-	return apps, nil
+}
+
+// opened are the apps of a configuration.
+type opened struct {
+	all     []dispatch.App
+	senders map[string]*appSenders
+}
+
+// openApps makes the push senders of every app, and has them connect; it takes
+// from old what is made of the same. On an error it has made none.
+func (g *Gateway) openApps(apps []config.App, old map[string]*appSenders) (opened, error) {
+	o := opened{senders: make(map[string]*appSenders)}
+	for i := range apps {
+		a := &apps[i]
+		s := &appSenders{apns: a.APNs, fcm: a.FCM, senders: make(map[registry.Platform]push.Sender)}
+		o.senders[a.ID] = s
+		if err := g.openApp(s, old[a.ID]); err != nil {
+			for id, s := range o.senders {
+				s.close(old[id])
+			}
+			return opened{}, fmt.Errorf("app %s: %w", a.ID, err)
+		}
+		o.all = append(o.all, dispatch.App{ID: a.ID, Senders: s.senders, Workers: pushesAtOnce, Text: a.Body == config.BodyText})
+	}
+	return o, nil
+}
+
+func (g *Gateway) openApp(a, old *appSenders) error {
+	switch c := a.apns; {
+	case c == nil:
+	case old != nil && reflect.DeepEqual(c, old.apns):
+		a.senders[registry.APNs] = old.senders[registry.APNs]
+	default:
+		s, err := apns.New(apns.Options{
+			TeamID: c.TeamID, KeyID: c.KeyID, KeyFile: c.Key.Path(), Topic: c.Topic,
+			Endpoint: c.Endpoint, CAFile: c.CA.Path(), MaxStreams: pushesAtOnce, Logger: g.log,
+		})
+		if err != nil {
+			return err
+		}
+		s.Warm()
+		a.senders[registry.APNs] = s
+	}
+	switch c := a.fcm; {
+	case c == nil:
+	case old != nil && reflect.DeepEqual(c, old.fcm):
+		a.senders[registry.FCM] = old.senders[registry.FCM]
+	default:
+		s, err := fcm.New(context.Background(), fcm.Options{
+			ServiceAccountFile: c.ServiceAccount.Path(), Endpoint: c.Endpoint, CAFile: c.CA.Path(), Logger: g.log,
+		})
+		if err != nil {
+			return err
+		}
+		s.Warm()
+		a.senders[registry.FCM] = s
+	}
+	return nil
 }
 
 // carrier is Shunt's own bind as the dispatcher sees it.

@@ -129,7 +129,7 @@ func (t *multi) put() {
 	t.left.Store(int32(len(t.apps)))
 	wireID := string(t.id)
 	if len(t.rest) > 0 { // the SMSC's, which its own receipts may write in another way
-		wireID = t.g.upstreamIDs.InReceipt(wireID)
+		wireID = t.g.live.Load().upstreamIDs.InReceipt(wireID)
 	}
 	for i, m := range t.apps {
 		m.WireID = wireID

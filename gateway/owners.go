@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"shunt/gateway/api"
+	"shunt/gateway/config"
 	"shunt/gateway/msg"
 	"shunt/gateway/presence"
 	"shunt/gateway/prove"
@@ -55,13 +57,19 @@ type subscriberSMS struct {
 	answer func(pdu.Status)
 }
 
-// makeOwners comes after the registry and before Shunt's own binds.
-func (g *Gateway) makeOwners() error {
-	limits := make(map[string]presence.Limits)
-	for _, a := range g.cfg.Apps {
+// limitsOfApps are what presence goes by.
+func limitsOfApps(apps []config.App) map[string]presence.Limits {
+	limits := make(map[string]presence.Limits, len(apps))
+	for i := range apps {
+		a := &apps[i]
 		limits[a.ID] = presence.Limits{ActiveFor: a.ActiveFor, InactiveAfter: a.InactiveAfter, MissedClaims: a.MissedClaims}
 	}
-	g.owners.presence = presence.New(presence.Options{Registry: g.registry, Apps: limits, Log: g.log})
+	return limits
+}
+
+// makeOwners comes after the registry and before Shunt's own binds.
+func (g *Gateway) makeOwners() error {
+	g.owners.presence = presence.New(presence.Options{Registry: g.registry, Apps: limitsOfApps(g.cfg.Apps), Log: g.log})
 	if r := &g.cfg.Registry; r.RecycledFile != "" || r.RecycledURL != "" {
 		g.owners.recycled = prove.NewFeed(prove.FeedOptions{
 			File: r.RecycledFile, URL: r.RecycledURL, Every: r.RecycledEvery, Registry: g.registry, Log: g.log,
@@ -111,14 +119,20 @@ func secretKey(path string) ([]byte, error) {
 
 // api is what the app API needs of the owners.
 func (g *Gateway) apiOwners() api.Owners {
-	o := api.Owners{
+	return api.Owners{
 		Registry: g.registry, Prove: g.owners.prove, Evidence: g.owners.presence.Evidence,
 		EvictAll: g.cfg.Verification.EvictAll, Grace: g.cfg.Verification.BearerGrace,
+		Apps: func(id string) bool { return slices.Contains(idsOf(g.config().Apps), id) },
 	}
-	for _, a := range g.cfg.Apps {
-		o.Apps = append(o.Apps, a.ID)
+}
+
+// idsOf are the apps' ids.
+func idsOf(apps []config.App) []string {
+	ids := make([]string, len(apps))
+	for i := range apps {
+		ids[i] = apps[i].ID
 	}
-	return o
+	return ids
 }
 
 // send queues an SMS of Shunt's own. It does not block: what finds no place is

@@ -79,7 +79,7 @@ func TestReloadDropsNoBind(t *testing.T) {
 	}
 	n.edit("share = 101", "share = 100")
 	r, err := n.g.Reload()
-	if want := (noc.Reload{Changed: []string{"policy.divert_from"}, Restart: []string{}}); err != nil || !cmp.Equal(want, r) {
+	if want := (noc.Reload{Changed: []string{"policy.divert_from"}}); err != nil || !cmp.Equal(want, r) {
 		t.Errorf("Reload() = %+v, %v, want %+v", r, err, want)
 	}
 	for range esmes {
@@ -92,7 +92,7 @@ func TestReloadDropsNoBind(t *testing.T) {
 	}
 }
 
-// TestReloadApplies: what changes without a restart, and what is named to wait.
+// TestReloadApplies: what changes without a restart.
 func TestReloadApplies(t *testing.T) {
 	n := newNode(t, func(s string) string { return s + "[log]\nlevel = \"info\"\n" })
 	var level slog.Level
@@ -104,9 +104,6 @@ level = "debug"
 messages = "off"
 [limits]
 connect_rate = "7/s"
-upstream_dials = 3
-[smpp]
-window = 9
 [[account]]
 system_id = "shop"
 max_binds = 1
@@ -114,13 +111,9 @@ max_binds = 1
 name = "none"
 order = ["carrier"]
 `)
-	n.edit(`divert_from = ["*"]`, "divert_from = [\"*\"]\ncarrier_accepted_within = \"1h\"")
 	n.edit(`topic = "com.example.chat"`, `topic = "com.example.talk"`)
 	r, err := n.g.Reload()
-	want := noc.Reload{
-		Changed: []string{"[[account]]", "[[plan]]", "log.level", "log.messages", "limits.connect_rate"},
-		Restart: []string{"[[app]]", "policy.carrier_accepted_within", "smpp.window", "limits.upstream_dials"},
-	}
+	want := noc.Reload{Changed: []string{"[[account]]", "[[app]]", "[[plan]]", "log.level", "log.messages", "limits.connect_rate"}}
 	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "account.divert: warning") {
 		t.Errorf("warnings %q, want one that no account has divert = true", r.Warnings)
 	}
@@ -137,9 +130,39 @@ order = ["carrier"]
 	if got := n.g.hub.Binds()[0].Reasons[msg.ReasonAccountOptOut].Load(); got != 1 {
 		t.Errorf("%d verdicts account-opt-out, want 1", got)
 	}
-	// What waits is named again as long as it waits.
-	if r, err = n.g.Reload(); err != nil || len(r.Changed) != 0 || !slices.Equal(r.Restart, want.Restart) {
-		t.Errorf("Reload() once more = %+v, %v, want nothing changed and the same restart", r, err)
+	if r, err = n.g.Reload(); err != nil || len(r.Changed) != 0 {
+		t.Errorf("Reload() once more = %+v, %v, want nothing changed", r, err)
+	}
+}
+
+// TestReloadNamesWhatTakesARestart, and uses nothing of that file.
+func TestReloadNamesWhatTakesARestart(t *testing.T) {
+	n := newNode(t, nil).run()
+	was := n.g.live.Load()
+	n.edit("[noc]", "[limits]\nupstream_dials = 3\n[smpp]\nwindow = 9\n[[account]]\nsystem_id = \"shop\"\ndivert = true\n[noc]")
+	n.edit(`divert_from = ["*"]`, "divert_from = [\"*\"]\ncarrier_accepted_within = \"1h\"")
+	n.edit(`topic = "com.example.chat"`, `topic = "com.example.talk"`)
+	n.edit(`addr = "127.0.0.1:0"`, "addr = \"127.0.0.1:0\"\nreuse_port = true")
+	for range 2 { // and again as long as it is there
+		_, err := n.g.Reload()
+		var bad *noc.Refused
+		if !errors.As(err, &bad) {
+			t.Fatalf("Reload() = %v, want it refused", err)
+		}
+		var keys []string
+		for _, f := range bad.Faults {
+			key, _, ok := strings.Cut(strings.TrimPrefix(f, n.g.cfg.File+": "), ": has changed, and takes effect at a restart only")
+			if !ok {
+				t.Errorf("fault %q, want one that says so", f)
+			}
+			keys = append(keys, key)
+		}
+		if want := []string{"listen.reuse_port", "policy.carrier_accepted_within", "smpp.window", "limits.upstream_dials"}; !slices.Equal(keys, want) {
+			t.Errorf("it names %q, want %q", keys, want)
+		}
+	}
+	if n.g.live.Load() != was {
+		t.Error("something of the file is in use")
 	}
 }
 

@@ -40,10 +40,11 @@ func (g *Gateway) registered(n msg.Number, device string) bool {
 
 // apiRate is how many requests a second a device of that app may make.
 func (g *Gateway) apiRate(app string) int {
-	for i := range g.cfg.Apps {
-		if a := &g.cfg.Apps[i]; a.ID == app && a.APIRate > 0 {
+	c := g.config()
+	for i := range c.Apps {
+		if a := &c.Apps[i]; a.ID == app && a.APIRate > 0 {
 			return int(a.APIRate)
 		}
 	}
-	return int(g.cfg.API.Rate)
+	return int(c.API.Rate)
 }

@@ -151,7 +151,7 @@ func (c *control) Status() noc.Status {
 	s.External = g.externalStatus()
 	if g.own != nil {
 		own := ownBind(g.own.State())
-		if s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok {
+		if s, ok := g.config().SMSC(g.cfg.Intercept.FallbackSMSC); ok {
 			own.WindowMax = s.Window * s.Sessions
 		}
 		s.Own = append(s.Own, own)

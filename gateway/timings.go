@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -24,8 +25,8 @@ type timings struct {
 	smpp, app *metrics.PrometheusHistogram
 	// From a diverted message to the app's claim; of one that was put off, from
 	// when it was due.
-	claims map[string]*metrics.PrometheusHistogram // by app
-	pushes sync.Map                                // of pushKey: *metrics.PrometheusHistogram
+	claims atomic.Pointer[map[string]*metrics.PrometheusHistogram] // by app; the map is not changed
+	pushes sync.Map                                                // of pushKey: *metrics.PrometheusHistogram
 }
 
 type pushKey struct {
@@ -41,14 +42,21 @@ var (
 )
 
 func newTimings(apps []config.App) *timings {
-	t := &timings{set: metrics.NewSet(), claims: make(map[string]*metrics.PrometheusHistogram, len(apps))}
+	t := &timings{set: metrics.NewSet()}
 	t.smpp = t.set.NewPrometheusHistogramExt(`shunt_submit_response_seconds{leg="smpp"}`, answerBounds)
 	t.app = t.set.NewPrometheusHistogramExt(`shunt_submit_response_seconds{leg="app"}`, answerBounds)
+	t.setApps(apps)
+	return t
+}
+
+// setApps has claims of these apps taken. What others had is still shown.
+func (t *timings) setApps(apps []config.App) {
+	claims := make(map[string]*metrics.PrometheusHistogram, len(apps))
 	for i := range apps {
 		id := apps[i].ID
-		t.claims[id] = t.set.NewPrometheusHistogramExt(`shunt_divert_claim_seconds{app=`+quoted(id)+`}`, claimBounds)
+		claims[id] = t.set.GetOrCreatePrometheusHistogramExt(`shunt_divert_claim_seconds{app=`+quoted(id)+`}`, claimBounds)
 	}
-	return t
+	t.claims.Store(&claims)
 }
 
 // quoted is a label's value; an app's id comes from the configuration.
@@ -74,7 +82,7 @@ func (t *timings) observe(c *spool.Change) {
 	if c.Replay || c.To != msg.Claimed || c.From == msg.Claimed {
 		return
 	}
-	h := t.claims[c.Record.App]
+	h := (*t.claims.Load())[c.Record.App]
 	if h == nil {
 		return
 	}

@@ -27,11 +27,7 @@ func (g *Gateway) makeExternal() (err error) {
 			Timeout: e.Timeout, Concurrency: e.Concurrency, Cache: e.Cache, PositiveTTL: e.PositiveTTL, NegativeTTL: e.NegativeTTL,
 		})
 	}
-	apps := make([]string, len(g.cfg.Apps))
-	for i := range g.cfg.Apps {
-		apps[i] = g.cfg.Apps[i].ID
-	}
-	g.external, err = external.New(all, apps, g.registry, g.log)
+	g.external, err = external.New(all, idsOf(g.cfg.Apps), g.registry, g.log)
 	return err
 }
 

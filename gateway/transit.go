@@ -23,9 +23,11 @@ import (
 func Transit(ctx context.Context, cfg *config.Config, log *slog.Logger, manager *systemd.Notifier) error {
 	g := &Gateway{cfg: cfg, log: log, notifier: manager}
 	defer g.close()
-	if err := g.use(cfg); err != nil {
+	l, err := g.liveOf(cfg)
+	if err != nil {
 		return err
 	}
+	g.use(l)
 	if err := g.makeProxy(&upstream.Hub{}, passing{}); err != nil {
 		return err
 	}

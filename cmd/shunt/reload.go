@@ -15,8 +15,8 @@ func (a *app) reloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "Have the gateway read its configuration again",
 		Long: "Have the gateway read its configuration again, and wait until that is done. No bind is\n" +
-			"dropped. A file with faults changes nothing: each fault is printed, exit 1. What differs\n" +
-			"and cannot change while binds are up is named, and waits for a restart.",
+			"dropped. A file with faults, or with a change that takes a restart, changes nothing:\n" +
+			"each is printed, exit 1. Certificates and keys are read again too.",
 		Example: "  shunt reload",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,7 +33,6 @@ func (a *app) reloadCommand() *cobra.Command {
 				}
 				return a.table(func(w io.Writer) {
 					row(w, "in use now", strings.Join(r.Changed, ", "))
-					row(w, "needs a restart", strings.Join(r.Restart, ", "))
 				})
 			})
 		},

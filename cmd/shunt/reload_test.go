@@ -14,8 +14,8 @@ import (
 
 func TestReload(t *testing.T) {
 	r := newRig(t)
-	r.gateway.reloaded = noc.Reload{Changed: []string{"policy.share", "[[plan]]"}, Restart: []string{}, Warnings: []string{"f:1:2: noc.listen: warning: no"}}
-	const want = "f:1:2: noc.listen: warning: no\nin use now       policy.share, [[plan]]\nneeds a restart  -\n"
+	r.gateway.reloaded = noc.Reload{Changed: []string{"policy.share", "[[plan]]"}, Warnings: []string{"f:1:2: noc.listen: warning: no"}}
+	const want = "f:1:2: noc.listen: warning: no\nin use now  policy.share, [[plan]]\n"
 	if got := r.ok("reload"); got != want {
 		t.Errorf("reload = %q, want %q", got, want)
 	}
@@ -50,7 +50,7 @@ func TestHangUp(t *testing.T) {
 	}
 	edit("[log]\nlevel = \"debug\"\n")
 	p.await(t, "configuration reloaded")
-	if r := shunt(t, "reload", "--socket", socket); r.code != 0 || r.out != "in use now       -\nneeds a restart  -\n" {
+	if r := shunt(t, "reload", "--socket", socket); r.code != 0 || r.out != "in use now  -\n" {
 		t.Errorf("reload of what is in use = %+v", r)
 	}
 	edit("[policy]\nshare = 101\n")

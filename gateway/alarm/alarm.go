@@ -73,8 +73,8 @@ const (
 var Kinds = []Kind{
 	{AuditFailing, Critical, 0, 5 * time.Second, "Look at the disk and at audit.ndjson under node.data_dir: shunt audit verify FILE. Until it can be written only divert off and drain are obeyed."},
 	{RecordsFailing, Warning, 5 * time.Second, 10 * time.Second, "Look at the disk and at the owner of the folder cdr under node.data_dir."},
-	{CertificateExpired, Critical, 0, 0, "Put a new certificate in its place and restart."},
-	{CertificateExpiring, Warning, 0, 0, "Put a new certificate in its place and restart at a quiet time."},
+	{CertificateExpired, Critical, 0, 0, "Put a new certificate in its place, then shunt reload."},
+	{CertificateExpiring, Warning, 0, 0, "Put a new certificate in its place, then shunt reload."},
 	{DiskLow, Critical, 2 * time.Second, 5 * time.Second, "Free space on the volume of node.data_dir. Diversion returns by itself."},
 	{DiversionOff, Warning, 5 * time.Minute, 0, "shunt divert on, if the switch was forgotten; the configuration wants diversion."},
 	{Draining, Warning, 15 * time.Minute, 0, "shunt undrain, if the drain was forgotten: the node takes no binds and no submits."},

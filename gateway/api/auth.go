@@ -18,11 +18,11 @@ import (
 
 // Owners are what the operations about the ownership of numbers need.
 type Owners struct {
-	Prove    *prove.Service // nil: no number can be proven
-	Registry Registrar      // nil: no device can be put
-	Apps     []string       // that are configured
-	EvictAll bool           // a proof evicts the devices of other apps too
-	Grace    time.Duration  // of the bearer before a rotated one
+	Prove    *prove.Service       // nil: no number can be proven
+	Registry Registrar            // nil: no device can be put
+	Apps     func(id string) bool // tells whether an app is configured
+	EvictAll bool                 // a proof evicts the devices of other apps too
+	Grace    time.Duration        // of the bearer before a rotated one
 	// Evidence is told of every authenticated call. It must not block. nil: nobody.
 	Evidence func(n msg.Number, device, app string)
 }

@@ -65,7 +65,7 @@ func whole(t *testing.T) *rig {
 	}
 	r.base = r.serve(New(Options{
 		Spool: r.spool, Devices: r.reg, Text: textOf, Log: log,
-		Owners:  Owners{Prove: service, Registry: r.reg, Apps: []string{"chat"}, Grace: time.Minute},
+		Owners:  Owners{Prove: service, Registry: r.reg, Apps: func(id string) bool { return id == "chat" }, Grace: time.Minute},
 		Replies: &Replies{Spool: r.spool, Compose: compose, Validity: time.Hour},
 		Streams: NewStreams(8),
 	}), log)

@@ -36,7 +36,7 @@ func owners(t *testing.T) (r *rig, sms chan string) {
 	})
 	r.base = r.serve(New(Options{
 		Spool: r.spool, Devices: r.reg, Text: textOf, Log: log,
-		Owners: Owners{Prove: service, Registry: r.reg, Apps: []string{"chat"}, Grace: time.Minute},
+		Owners: Owners{Prove: service, Registry: r.reg, Apps: func(id string) bool { return id == "chat" }, Grace: time.Minute},
 	}), log)
 	return r, sms
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -61,7 +60,7 @@ func (h *handlers) beginVerification(ctx context.Context, in *verificationInput)
 	if err != nil {
 		return nil, invalid("body.number", msg.ErrNumber.Error())
 	}
-	if !slices.Contains(h.Apps, b.App) {
+	if !h.Apps(b.App) {
 		return nil, invalid("body.app", "no app of this gateway has this id")
 	}
 	r := prove.Request{Number: n, App: b.App, Silent: b.Channel == "silent-mo", From: prove.Addr(requestIn(ctx).remote)}

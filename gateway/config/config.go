@@ -64,6 +64,10 @@ type Intercept struct {
 	Upstream     string // name of the SMSC that ESMEs are bound through to
 	Divert       Divert // the value at start
 	FallbackSMSC string // name of the SMSC of Shunt's own binds; "" only with DivertOff
+
+	// ProbeEvery is how often Upstream is connected to while nothing is bound
+	// there; 0: never.
+	ProbeEvery time.Duration
 }
 
 // Divert is the switch for all diversion. Its zero value diverts nothing.

@@ -171,6 +171,7 @@ func TestFull(t *testing.T) {
 		Listen: []Listen{{Addr: "127.0.0.1:0"}, {Addr: "[::]:2776"}},
 		Intercept: Intercept{
 			Upstream: "smsc-a", Divert: DivertShadow, FallbackSMSC: "smsc-own",
+			ProbeEvery: time.Minute,
 		},
 		Accounts: []Account{
 			{SystemID: "bank", Divert: true, DefaultAlphabet: coding.Latin1},
@@ -278,7 +279,7 @@ func TestDefaults(t *testing.T) {
 		File:      "testdata/minimal.toml",
 		Node:      Node{ID: host, DataDir: "/var/lib/shunt"},
 		Listen:    []Listen{{Addr: "0.0.0.0:2775"}},
-		Intercept: Intercept{Upstream: "smsc-a", Divert: DivertOn, FallbackSMSC: "smsc-own"},
+		Intercept: Intercept{Upstream: "smsc-a", Divert: DivertOn, FallbackSMSC: "smsc-own", ProbeEvery: 10 * time.Second},
 		SMSCs: []SMSC{
 			{Name: "smsc-a", Addr: "192.0.2.1:2775", Sessions: 2, Window: 500, Rate: 2000},
 			{

@@ -137,6 +137,7 @@ func (l *loader) intercept(file *section, c *Config, smscs []*section) {
 		Upstream:     must(s, "upstream", "the name of an [[smsc]]", str(anything)),
 		Divert:       get(s, "divert", DivertOn, oneOf[Divert](divertNames...)),
 		FallbackSMSC: get(s, "fallback_smsc", "", str(anything)),
+		ProbeEvery:   get(s, "probe_every", 10*time.Second, probeEvery),
 	}
 	c.Intercept = i
 	l.names(s, c, "upstream")
@@ -442,6 +443,15 @@ func (l *loader) policy(file *section, c *Config) {
 		Share:                  get(s, "share", 100, integer(0, 100)),
 		AcceptedWithin:         get(s, "carrier_accepted_within", 0, acceptedWithin),
 	}
+}
+
+// probeEvery takes 0 or at least a second.
+func probeEvery(v *value) (time.Duration, error) {
+	d, err := duration(0, day)(v)
+	if err == nil && d > 0 && d < time.Second {
+		err = fmt.Errorf(`%q is out of range, want "0", or from "1s" to %q`, v.text, showDuration(day))
+	}
+	return d, err
 }
 
 // acceptedWithin takes 0 or at least a minute: that often it is noted.

@@ -86,13 +86,9 @@ func (d *Dispatcher) suspect(r *spool.Record, open bool) {
 // feedFallbacks takes one fallback after the other as fast as the window and
 // the rate allow, and has the spool sync that its SMS begins.
 func (d *Dispatcher) feedFallbacks(ctx context.Context) {
-	limit := rate.NewLimiter(rate.Inf, 1)
-	if d.o.Rate > 0 {
-		limit = rate.NewLimiter(rate.Limit(d.o.Rate), max(d.o.Rate/10, 1))
-	}
 	for {
 		s, ok := d.fallback.next(ctx)
-		if !ok || !d.waitThrottle(ctx) || limit.Wait(ctx) != nil || d.o.Carrier.Acquire(ctx) != nil {
+		if !ok || !d.waitThrottle(ctx) || d.limit.Wait(ctx) != nil || d.o.Carrier.Acquire(ctx) != nil {
 			return // what was taken from the queue is still in the spool
 		}
 		if !d.o.Now().Before(s.expires) { // the validity timer is due, or about to be heard
@@ -115,6 +111,21 @@ func (d *Dispatcher) feedFallbacks(ctx context.Context) {
 			go d.hand(ctx, s)
 		})
 	}
+}
+
+// rateOf is what a limiter is made of for so many a second; 0: no limit.
+func rateOf(n int) (rate.Limit, int) {
+	if n == 0 {
+		return rate.Inf, 1
+	}
+	return rate.Limit(n), max(n/10, 1)
+}
+
+// SetRate changes how many fallbacks may be sent a second; see Options.
+func (d *Dispatcher) SetRate(n int) {
+	l, burst := rateOf(n)
+	d.limit.SetLimit(l)
+	d.limit.SetBurst(burst)
 }
 
 // unwritten tells that the spool could not write an event, so that it is to be

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"shunt/gateway/msg"
 	"shunt/push"
 	"shunt/store/registry"
@@ -88,7 +90,8 @@ const numOutcomes = 8
 // Dispatcher owns the queues between the spool and the legs.
 type Dispatcher struct {
 	o        Options
-	apps     map[string]*app
+	apps     apps
+	limit    *rate.Limiter // of fallbacks
 	fallback *queue[sms]
 	submit   chan sms // begun: to be written
 	held     heldReceipts
@@ -107,13 +110,8 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dispatcher{o: o, apps: make(map[string]*app), fallback: newQueue[sms](), submit: make(chan sms), grace: newGrace(), pinged: make(chan struct{}, 1)}
-	for _, a := range o.Apps {
-		if a.Workers == 0 {
-			a.Workers = 256
-		}
-		d.apps[a.ID] = newApp(a, o.Log)
-	}
+	d := &Dispatcher{o: o, limit: rate.NewLimiter(rateOf(o.Rate)), fallback: newQueue[sms](), submit: make(chan sms), grace: newGrace(), pinged: make(chan struct{}, 1)}
+	d.SetApps(o.Apps)
 	return d
 }
 
@@ -121,13 +119,13 @@ func New(o Options) *Dispatcher {
 // claimed within that time: it has a lane that is neither full nor broken, and
 // there is a bind to fall back on.
 func (d *Dispatcher) Available(app string, claim time.Duration) bool {
-	a := d.apps[app]
+	a := d.apps.named(app)
 	return a != nil && d.o.Carrier != nil && d.o.Carrier.Ready() && a.ready(d.o.Now(), claim)
 }
 
 // Queued are the messages that wait for a push, and for a fallback.
 func (d *Dispatcher) Queued() (pushes, fallbacks int) {
-	for _, a := range d.apps {
+	for _, a := range d.apps.all() {
 		pushes += a.queued()
 	}
 	return pushes, d.fallback.len()
@@ -136,9 +134,7 @@ func (d *Dispatcher) Queued() (pushes, fallbacks int) {
 // Run works until ctx is done; attempts that are under way are finished.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, a := range d.apps {
-		d.runApp(ctx, a, &wg)
-	}
+	d.apps.start(ctx, d)
 	wg.Go(func() { d.runGrace(ctx) })
 	if d.o.Carrier != nil {
 		wg.Go(func() { d.feedFallbacks(ctx) })
@@ -148,6 +144,7 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		wg.Go(func() { d.settleHeld(ctx) })
 	}
 	wg.Wait()
+	d.apps.wait()
 }
 
 // Observe takes every change that the spool has synced, in its order. It does

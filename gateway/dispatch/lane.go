@@ -37,13 +37,23 @@ type app struct {
 	pings   pings
 	waiting atomic.Int64 // in jobs
 	lanes   []*lane      // not changed once they are made
+	text    atomic.Bool  // App.Text by now
+
+	work    atomic.Int64 // messages that were added and are not done with
+	retired atomic.Bool  // nothing is added any more
+	idle    func()       // closes done, once
+	done    chan struct{}
+	stop    context.CancelFunc // of its goroutines, once they are started
+	running sync.WaitGroup
 }
 
 func newApp(c App, log *slog.Logger) *app {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &app{App: c, jobs: newQueue[arrival]()}
+	a := &app{App: c, jobs: newQueue[arrival](), done: make(chan struct{})}
+	a.idle = sync.OnceFunc(func() { close(a.done) })
+	a.text.Store(c.Text)
 	add := func(e environment, s push.Sender, workers int) {
 		l := &lane{app: c.ID, env: e, sender: s, workers: workers, parts: newQueue[part]()}
 		l.log = log.With("app", c.ID, "provider", e.platform.String(), "sandbox", e.sandbox)
@@ -60,6 +70,7 @@ func newApp(c App, log *slog.Logger) *app {
 }
 
 func (a *app) add(r arrival) {
+	a.work.Add(1)
 	a.waiting.Add(1)
 	a.jobs.add(r)
 }
@@ -184,18 +195,6 @@ func (l *lane) next(ctx context.Context) (part, bool) {
 	return p, true
 }
 
-// runApp starts the goroutines of an app and its lanes; they end with ctx.
-func (d *Dispatcher) runApp(ctx context.Context, a *app, wg *sync.WaitGroup) {
-	for range routers {
-		wg.Go(func() { d.route(ctx, a) })
-	}
-	for _, l := range a.lanes {
-		for range l.workers {
-			wg.Go(func() { d.pushWorker(ctx, l) })
-		}
-	}
-}
-
 // Reasons of pushes that were not sent.
 const (
 	breakerOpen  = "breaker-open"
@@ -246,7 +245,7 @@ type Lane struct {
 func (d *Dispatcher) Lanes() []Lane {
 	var all []Lane
 	now := d.o.Now()
-	for _, a := range d.apps {
+	for _, a := range d.apps.all() {
 		for _, l := range a.lanes {
 			if s := l.breaker.Status(now); !l.env.sandbox || s.Trips > 0 {
 				all = append(all, Lane{App: a.ID, Platform: l.env.platform, Sandbox: l.env.sandbox, Breaker: s})

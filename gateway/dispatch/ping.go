@@ -34,11 +34,11 @@ func (p *pings) answer() {
 // it, and the loop that settles receipts have come round: it proves that they
 // run, also while there is nothing to do. Run has to run.
 func (d *Dispatcher) Ping(ctx context.Context) error {
-	wait := make(map[string]<-chan struct{}, len(d.apps)+1)
-	for id, a := range d.apps {
-		wait["router of app "+id] = a.pings.add()
+	wait := make(map[string]<-chan struct{})
+	d.apps.each(func(a *app) {
+		wait["router of app "+a.ID] = a.pings.add()
 		a.jobs.add(arrival{})
-	}
+	})
 	if d.o.Carrier != nil {
 		wait["receipts"] = d.pings.add()
 		select {

@@ -17,8 +17,7 @@ func (d *Dispatcher) push(r spool.Record) { d.pushAfter(r, false) }
 // pushAfter gives a message to its app's lanes; announced says that it was on a
 // stream already.
 func (d *Dispatcher) pushAfter(r spool.Record, announced bool) {
-	if a := d.apps[r.App]; a != nil {
-		a.add(arrival{r, announced})
+	if d.apps.add(r.App, arrival{r, announced}) {
 		return
 	}
 	d.o.Spool.Post(spool.Event{ID: r.ID, Kind: msg.EvPushDead, Reason: msg.ReasonAppDown}, nil)
@@ -72,18 +71,21 @@ func (d *Dispatcher) route(ctx context.Context, a *app) {
 			a.pings.answer()
 			continue
 		}
-		d.routeOne(ctx, a, &j)
+		handed := d.routeOne(ctx, a, &j)
 		a.waiting.Add(-1)
+		if !handed {
+			a.finished()
+		}
 	}
 }
 
 // routeOne finds the devices of the number that have the app. They are read now
 // and not at the decision: a token may have changed meanwhile. What has no lane
-// that could take it goes by carrier at once.
-func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) {
+// that could take it goes by carrier at once. It tells whether lanes have it.
+func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) (handed bool) {
 	r := &at.r
 	if !d.o.Now().Before(r.ClaimBy) {
-		return // the claim timer has it
+		return false // the claim timer has it
 	}
 	dead := spool.Event{ID: r.ID, Kind: msg.EvPushDead}
 	if r.Part() && d.o.Letter != nil {
@@ -95,10 +97,10 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) {
 		if reason != msg.NoReason {
 			dead.Reason = reason
 			d.o.Spool.Post(dead, nil)
-			return
+			return false
 		}
 		if !at.announced && d.announce(r) {
-			return
+			return false
 		}
 	}
 	devices, err := d.devices(a, r)
@@ -123,19 +125,20 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) {
 	}
 	if len(open) == 0 {
 		d.o.Spool.Post(j.verdict, nil)
-		return
+		return false
 	}
 	j.left = len(open)
 	for _, p := range open {
 		p.lane.add(p)
 	}
+	return true
 }
 
 // textOf is what a push of r carries of its text: nothing, unless the app's
 // policy allows it and the message prefers coming twice to not coming at all. A
 // text in a notification is read without a claim, so that the SMS comes too.
 func (d *Dispatcher) textOf(a *app, r *spool.Record) string {
-	if !a.Text || r.Prefer != msg.PossibleDuplicate || d.o.Text == nil {
+	if !a.text.Load() || r.Prefer != msg.PossibleDuplicate || d.o.Text == nil {
 		return ""
 	}
 	text, err := d.o.Text(r.ID)
@@ -204,9 +207,13 @@ func (d *Dispatcher) partDone(j *job) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.left--
-	if j.left == 0 && (j.verdict.Kind == msg.EvPushAccepted || !j.unknown) {
+	if j.left > 0 {
+		return
+	}
+	if j.verdict.Kind == msg.EvPushAccepted || !j.unknown {
 		d.o.Spool.Post(j.verdict, nil)
 	}
+	j.a.finished()
 }
 
 func (d *Dispatcher) devices(a *app, r *spool.Record) ([]registry.Device, error) {

@@ -74,7 +74,7 @@ func (o Outcome) breaks() bool { return o >= Timeout && o <= Malformed }
 // client asks one registry. It is safe for concurrent use.
 type client struct {
 	o       Options
-	apps    []string
+	apps    *atomic.Pointer[[]string] // that an answer may name
 	log     *slog.Logger
 	http    *http.Client
 	cache   *cache
@@ -92,7 +92,7 @@ const (
 	mostAskOff = time.Minute
 )
 
-func newClient(o Options, apps []string, log *slog.Logger) (*client, error) {
+func newClient(o Options, apps *atomic.Pointer[[]string], log *slog.Logger) (*client, error) {
 	t := &http.Transport{
 		DialContext:  (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 		MaxIdleConns: o.Concurrency, MaxIdleConnsPerHost: o.Concurrency, MaxConnsPerHost: o.Concurrency,
@@ -245,7 +245,7 @@ func (c *client) fetch(ctx context.Context, n msg.Number) (f fetched) {
 	if err != nil {
 		return failed(ctx, err)
 	}
-	told, bad := decode(body, n, c.apps)
+	told, bad := decode(body, n, *c.apps.Load())
 	switch {
 	case bad != nil && bad.outcome == Invalid: // of this number alone
 		return fetched{outcome: Invalid, ttl: c.o.NegativeTTL, err: bad}

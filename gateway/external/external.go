@@ -28,6 +28,7 @@ const (
 type Registries struct {
 	local   Local
 	clients []*client
+	apps    atomic.Pointer[[]string] // that an answer may name
 
 	flying  atomic.Int64 // flights; for Look
 	mu      sync.Mutex
@@ -48,14 +49,22 @@ func New(all []Options, apps []string, local Local, log *slog.Logger) (*Registri
 		return nil, nil
 	}
 	r := &Registries{local: local, flights: make(map[msg.Number]*flight)}
+	r.SetApps(apps)
 	for _, o := range all {
-		c, err := newClient(o, apps, log)
+		c, err := newClient(o, &r.apps, log)
 		if err != nil {
 			return nil, err
 		}
 		r.clients = append(r.clients, c)
 	}
 	return r, nil
+}
+
+// SetApps replaces the apps that an answer may name.
+func (r *Registries) SetApps(apps []string) {
+	if r != nil {
+		r.apps.Store(&apps)
+	}
 }
 
 // Close gives up connections that are idle.

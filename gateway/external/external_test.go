@@ -587,7 +587,7 @@ func TestOverTLS(t *testing.T) {
 		g := newRig(t, func(o *Options) {
 			o.URL, o.CA, o.Token, o.Timeout = s.URL+"/reg?n={number}", c.ca, c.token, 10*time.Second
 		})
-		client, err := newClient(g.clients[0].o, []string{"chat"}, slog.New(slog.DiscardHandler))
+		client, err := newClient(g.clients[0].o, &g.apps, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

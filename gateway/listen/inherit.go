@@ -52,14 +52,14 @@ func (s *Sockets) Listen(o Options) (*Listener, error) {
 	for i, k := range s.left {
 		if same(o.Addr, k.Addr()) {
 			s.left = append(s.left[:i:i], s.left[i+1:]...)
-			return &Listener{k.Listener, o}, nil
+			return New(k.Listener, o), nil
 		}
 	}
 	l, err := listen(o)
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{l, o}, nil
+	return New(l, o), nil
 }
 
 // Unused is an error that names the sockets that no Listen asked for: nobody

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,11 +31,20 @@ type Options struct {
 // is read by Open.
 type Listener struct {
 	net.Listener
-	o Options
+	o   Options
+	tls atomic.Pointer[tls.Config] // of connections that are accepted from now on
 }
 
 // New is a listener on a socket that is open already, whatever o.Addr is.
-func New(l net.Listener, o Options) *Listener { return &Listener{l, o} }
+func New(l net.Listener, o Options) *Listener {
+	n := &Listener{Listener: l, o: o}
+	n.SetTLS(o.TLS)
+	return n
+}
+
+// SetTLS has connections that are accepted from now on use c; nil: no TLS. Those
+// that are up stay as they are.
+func (l *Listener) SetTLS(c *tls.Config) { l.tls.Store(c) }
 
 // listen opens a socket of this process's own.
 func listen(o Options) (net.Listener, error) {
@@ -75,9 +85,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && l.fromBalancer(conn.RemoteAddr()) {
-		return &Conn{TCPConn: tcp, tls: l.o.TLS}, nil
+		return &Conn{TCPConn: tcp, tls: l.tls.Load()}, nil
 	}
-	return secure(conn, l.o.TLS), nil
+	return secure(conn, l.tls.Load()), nil
 }
 
 // secure is conn with TLS where t is not nil.

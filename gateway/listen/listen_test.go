@@ -335,3 +335,73 @@ func TestSame(t *testing.T) {
 		t.Error("a unix socket is a TCP address")
 	}
 }
+
+// TestSetTLS: connections that are up stay with the certificate they began with,
+// and the next one gets the new one, or none.
+func TestSetTLS(t *testing.T) {
+	first, second := serverCert(t), serverCert(t)
+	l, err := (&Sockets{}).Listen(Options{Addr: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{first}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(conn, conn) }()
+		}
+	}()
+	dial := func(want tls.Certificate) *tls.Conn {
+		t.Helper()
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.ConnectionState().PeerCertificates[0].Raw; !bytes.Equal(got, want.Certificate[0]) {
+			t.Error("another certificate than the one in use")
+		}
+		return conn
+	}
+	echo := func(conn net.Conn) {
+		t.Helper()
+		if _, err := conn.Write([]byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 4)
+		if _, err := io.ReadFull(conn, b); err != nil || string(b) != "ping" {
+			t.Errorf("%q, %v came back", b, err)
+		}
+	}
+	old := dial(first)
+	defer old.Close()
+	echo(old)
+	l.SetTLS(&tls.Config{Certificates: []tls.Certificate{second}})
+	next := dial(second)
+	defer next.Close()
+	echo(next)
+	echo(old)
+	l.SetTLS(nil)
+	plain, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	echo(plain)
+	echo(old)
+}
+
+func serverCert(t *testing.T) tls.Certificate {
+	t.Helper()
+	ca, err := pki.NewCA(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Server("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}

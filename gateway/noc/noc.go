@@ -45,11 +45,11 @@ type Gateway interface {
 // Reload is what came of a reload. The names are keys and sections of the file.
 type Reload struct {
 	Changed  []string `json:"changed"`  // in use now
-	Restart  []string `json:"restart"`  // differ from what is in use until a restart
 	Warnings []string `json:"warnings"` // FILE:LINE:COL: …
 }
 
-// Refused says that a configuration has faults.
+// Refused says that a configuration has faults, or differs in what takes a
+// restart.
 type Refused struct{ Faults []string } // FILE:LINE:COL: …, warnings too
 
 func (r *Refused) Error() string {

@@ -105,7 +105,7 @@ func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 }
 
 func (g *testGateway) Reload(context.Context) (Reload, error) {
-	return Reload{Changed: []string{"policy.share"}, Restart: []string{}}, g.refuse
+	return Reload{Changed: []string{"policy.share"}}, g.refuse
 }
 
 // Explain repeats what it was asked, but for the text.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shunt/gateway/msg"
@@ -39,9 +40,10 @@ type Options struct {
 // Tracker keeps the evidence since it was last written down. Any goroutine may
 // give evidence; Run's alone writes.
 type Tracker struct {
-	o       Options
+	o       Options // but for Apps
+	apps    atomic.Pointer[map[string]Limits]
+	changed chan struct{} // holds one when apps may be others
 	started time.Time
-	every   time.Duration
 	shards  [64]shard
 	fast    chan fast // evidence of devices that were not active, missed claims
 }
@@ -68,14 +70,32 @@ func New(o Options) *Tracker {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &Tracker{o: o, started: o.Now(), every: slowest, fast: make(chan fast, 1024)}
-	for _, l := range o.Apps {
-		t.every = min(t.every, max(l.ActiveFor/sweepsPerLimit, quickest))
-	}
+	t := &Tracker{o: o, changed: make(chan struct{}, 1), started: o.Now(), fast: make(chan fast, 1024)}
+	t.SetApps(o.Apps)
 	for i := range t.shards {
 		t.shards[i].m = map[uint64]evidence{}
 	}
 	return t
+}
+
+// SetApps replaces the limits; see Options.
+func (t *Tracker) SetApps(apps map[string]Limits) {
+	t.apps.Store(&apps)
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Tracker) limits(app string) Limits { return (*t.apps.Load())[app] }
+
+// every is how long it is from a sweep to the next.
+func (t *Tracker) every() time.Duration {
+	d := slowest
+	for _, l := range *t.apps.Load() {
+		d = min(d, max(l.ActiveFor/sweepsPerLimit, quickest))
+	}
+	return d
 }
 
 // A sweep reads every registration. A device becomes stale by so much of its
@@ -103,7 +123,7 @@ func (t *Tracker) shard(k uint64) *shard { return &t.shards[k%uint64(len(t.shard
 // Evidence notes that a device has shown itself. It writes nothing and does not
 // wait for the disk.
 func (t *Tracker) Evidence(n msg.Number, device, app string) {
-	if t.o.Apps[app].MissedClaims > 0 {
+	if t.limits(app).MissedClaims > 0 {
 		k := key(n, "/"+app)
 		s := t.shard(k)
 		s.mu.Lock()
@@ -120,7 +140,7 @@ func (t *Tracker) Evidence(n msg.Number, device, app string) {
 // Missed notes that nobody of a number's devices with that app has claimed a
 // message in time. It does not block.
 func (t *Tracker) Missed(n msg.Number, app string) {
-	if t.o.Apps[app].MissedClaims == 0 {
+	if t.limits(app).MissedClaims == 0 {
 		return
 	}
 	k := key(n, "/"+app) // no device's name has a slash
@@ -132,7 +152,7 @@ func (t *Tracker) Missed(n msg.Number, app string) {
 	}
 	e.at = t.o.Now().Unix()
 	s.m[k] = e
-	enough := int(e.missed) >= t.o.Apps[app].MissedClaims
+	enough := int(e.missed) >= t.limits(app).MissedClaims
 	s.mu.Unlock()
 	if enough {
 		select {
@@ -161,7 +181,7 @@ func (t *Tracker) forget(k uint64, seen evidence) {
 
 // Run sweeps until ctx is done.
 func (t *Tracker) Run(ctx context.Context) {
-	tick := time.NewTicker(t.every)
+	tick := time.NewTicker(t.every())
 	defer tick.Stop()
 	for {
 		var err error
@@ -170,6 +190,8 @@ func (t *Tracker) Run(ctx context.Context) {
 			err = t.sweep(ctx)
 		case f := <-t.fast:
 			err = t.look(ctx, f.number)
+		case <-t.changed:
+			tick.Reset(t.every())
 		case <-ctx.Done():
 			return
 		}
@@ -202,7 +224,7 @@ func (t *Tracker) sweep(ctx context.Context) error {
 // been written down long before.
 func (t *Tracker) tidy() {
 	old := time.Duration(0)
-	for _, l := range t.o.Apps {
+	for _, l := range *t.apps.Load() {
 		old = max(old, l.InactiveAfter)
 	}
 	before := t.o.Now().Add(-old).Unix()
@@ -233,14 +255,14 @@ type written struct {
 }
 
 func (t *Tracker) write(ctx context.Context, regs []registry.Registration) error {
-	now := t.o.Now()
+	now, apps := t.o.Now(), *t.apps.Load()
 	var all []registry.Seen
 	var done []written
 	for i := range regs {
 		r := &regs[i]
 		for j := range r.Devices {
 			d := &r.Devices[j]
-			limits, ok := t.o.Apps[d.App]
+			limits, ok := apps[d.App]
 			if !ok {
 				continue
 			}

@@ -41,6 +41,7 @@ type Bind struct {
 	// before the first PDU.
 	WindowFull pdu.Status
 
+	smsc      string // the address that it was made for, as configured
 	down, up  *smpp.Session
 	decider   Decider
 	tap       *TapSwitch  // nil: there is none

@@ -76,10 +76,11 @@ func (e *entry) bind(ctx context.Context, p pdu.PDU) (*Bind, error) {
 	}
 	e.w.asks(true)
 	defer e.w.asks(false)
-	up, resp, err := e.ask(ctx, p, req.SystemID)
+	to := e.x.smsc()
+	up, resp, err := e.ask(ctx, p, req.SystemID, to)
 	if err != nil {
 		e.refuse(p, pdu.RBINDFAIL)
-		return nil, fmt.Errorf("SMSC %s: %w", e.x.Upstream, err)
+		return nil, fmt.Errorf("SMSC %s: %w", to.Addr, err)
 	}
 	if status := resp.Status(); status != pdu.ROK || resp.ID() != p.ID().Response() {
 		if isGuess(status) {
@@ -103,7 +104,7 @@ func (e *entry) bind(ctx context.Context, p pdu.PDU) (*Bind, error) {
 	e.down.Flush()
 	up.SetSequence(p.Seq())
 	b := &Bind{
-		Type: p.ID(), Version: req.InterfaceVersion, Since: time.Now(), down: e.down, up: up, decider: e.x.Decider, tap: e.x.Tap,
+		Type: p.ID(), Version: req.InterfaceVersion, Since: time.Now(), smsc: to.Addr, down: e.down, up: up, decider: e.x.Decider, tap: e.x.Tap,
 		Account: msg.Account{SystemID: req.SystemID, SystemType: req.SystemType, AddressRange: req.AddressRange},
 	}
 	if decodeErr != nil {
@@ -155,8 +156,8 @@ func (e *entry) refuse(p pdu.PDU, s pdu.Status) {
 }
 
 // ask makes the upstream connection and has the SMSC judge the bind.
-func (e *entry) ask(ctx context.Context, p pdu.PDU, systemID string) (*smpp.Session, pdu.PDU, error) {
-	up, err := e.x.dial(ctx, systemID, e.down.RemoteAddr(), e.deadline)
+func (e *entry) ask(ctx context.Context, p pdu.PDU, systemID string, to Towards) (*smpp.Session, pdu.PDU, error) {
+	up, err := e.x.dial(ctx, to, systemID, e.down.RemoteAddr(), e.deadline)
 	if err != nil {
 		return nil, nil, err
 	}

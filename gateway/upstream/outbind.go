@@ -34,6 +34,16 @@ type OutbindPeer struct {
 	Own      *Own // takes the session
 }
 
+// SetOutbinds replaces the Outbinds. Sessions that are up stay.
+func (x *Proxy) SetOutbinds(all []OutbindPeer) { x.outbinds.Store(&all) }
+
+func (x *Proxy) outbindPeers() []OutbindPeer {
+	if all := x.outbinds.Load(); all != nil {
+		return *all
+	}
+	return x.Outbinds
+}
+
 var errUnknownOutbind = errors.New("outbind from nobody whom the configuration knows")
 
 // takeOutbind answers an SMSC's outbind with a bind_receiver of Shunt's own,
@@ -47,7 +57,7 @@ func (e *entry) takeOutbind(ctx context.Context, p pdu.PDU) error {
 	var said pdu.OutbindBody
 	err := said.Decode(p)
 	var own *Own
-	for _, o := range e.x.Outbinds {
+	for _, o := range e.x.outbindPeers() {
 		known := slices.ContainsFunc(o.Allow, func(n netip.Prefix) bool { return n.Contains(e.peer) })
 		right := equal(said.SystemID, o.SystemID) & equal(said.Password, o.Password)
 		if known && right == 1 && err == nil {
@@ -82,13 +92,14 @@ func equal(a []byte, b string) int {
 // until it ends or ctx is done.
 func (w *Own) adopt(ctx context.Context, s *smpp.Session, bound func()) error {
 	const id = pdu.BindReceiver
-	if _, err := s.Bind(ctx, id, w.o.Bind); err != nil {
-		return fmt.Errorf("after outbind of SMSC %s: %w", w.o.SMSC, err)
+	o, _ := w.options()
+	if _, err := s.Bind(ctx, id, o.Bind); err != nil {
+		return fmt.Errorf("after outbind of SMSC %s: %w", w.smsc, err)
 	}
 	bound()
-	w.o.Log.Info("own bind is up", "smsc", w.o.SMSC, "bind", id.String(), "outbind", true, "peer", s.RemoteAddr().String())
-	err := w.serve(ctx, id, s)
-	w.o.Log.Info("own bind is down", "smsc", w.o.SMSC, "bind", id.String(), "outbind", true, "error", err)
+	w.log.Info("own bind is up", "smsc", w.smsc, "bind", id.String(), "outbind", true, "peer", s.RemoteAddr().String())
+	err := w.serve(ctx, ctx, o, id, s)
+	w.log.Info("own bind is down", "smsc", w.smsc, "bind", id.String(), "outbind", true, "error", err)
 	return err
 }
 

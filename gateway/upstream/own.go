@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"shunt/smpp"
 	"shunt/smpp/pdu"
@@ -50,10 +48,14 @@ type OwnOptions struct {
 // Own is the pool of Shunt's own binds to one SMSC, on which fallbacks go out
 // and their receipts come in.
 type Own struct {
-	o OwnOptions
+	smsc string
+	log  *slog.Logger
 
 	mu      sync.Mutex
+	o       *OwnOptions   // of the next bind; not changed, Set puts others in their place
+	changed chan struct{} // closed by Set
 	up      []*ownSession // bound and transmitting
+	windows int           // of them all
 	taken   int           // submits that may be outstanding: acquired and not yet ended
 	room    chan struct{} // closed when there may be room; nil: nobody waits
 	next    uint
@@ -65,7 +67,8 @@ type Own struct {
 type ownSession struct {
 	*smpp.Session
 	own         *Own
-	outstanding int // submits, under own.mu
+	o           *OwnOptions // that it was bound with
+	outstanding int         // submits, under own.mu
 }
 
 // linkRoom is the part of a session's window that no submit takes: for an
@@ -74,107 +77,25 @@ const linkRoom = 2
 
 // NewOwn makes the pool; Run binds.
 func NewOwn(o OwnOptions) *Own {
+	return &Own{smsc: o.SMSC, log: o.Log, o: o.complete(), changed: make(chan struct{})}
+}
+
+func (o OwnOptions) complete() *OwnOptions {
 	o.Sessions, o.Window = max(o.Sessions, 1), max(o.Window, 1)
 	o.SMPP.Window = o.Window + linkRoom
-	return &Own{o: o}
+	return &o
 }
 
 // SMSC is the name of the SMSC.
-func (w *Own) SMSC() string { return w.o.SMSC }
+func (w *Own) SMSC() string { return w.smsc }
 
-// Run keeps the binds up until ctx is done, then unbinds.
-func (w *Own) Run(ctx context.Context) {
-	var wg sync.WaitGroup
-	for range w.o.Sessions {
-		if w.o.Split {
-			wg.Go(func() { w.keep(ctx, pdu.BindTransmitter) })
-			wg.Go(func() { w.keep(ctx, pdu.BindReceiver) })
-		} else {
-			wg.Go(func() { w.keep(ctx, pdu.BindTransceiver) })
-		}
+// waitRoom is closed when there may be more room, or a submit has ended; the
+// caller holds mu.
+func (w *Own) waitRoom() <-chan struct{} {
+	if w.room == nil {
+		w.room = make(chan struct{})
 	}
-	wg.Wait()
-}
-
-// Pauses between attempts to bind: doubled from the first to the last, each
-// time by a random factor of 0.5 to 1.5, so that many gateways do not return
-// at once. A bind that is accepted and dropped at once is a failed attempt too:
-// only one that has lived for stableAfter, an enquire_link interval as usual
-// (SMPP v3.4 §7.2), has them begin anew.
-const (
-	firstBackoff = 250 * time.Millisecond
-	lastBackoff  = 30 * time.Second
-	stableAfter  = 30 * time.Second
-)
-
-// backoff is the pause after the next failed attempt; zero at first.
-type backoff time.Duration
-
-// next is the pause after an attempt whose session, if it got one, lived so
-// long.
-func (b *backoff) next(lived time.Duration) time.Duration {
-	if *b == 0 || lived >= stableAfter {
-		*b = backoff(firstBackoff)
-	}
-	wait := time.Duration(float64(*b) * (0.5 + rand.Float64()))
-	*b = min(2**b, backoff(lastBackoff))
-	return wait
-}
-
-func (w *Own) keep(ctx context.Context, id pdu.ID) {
-	var header *smpp.ProxyHeader
-	if w.o.ProxyHeader {
-		header = &smpp.ProxyHeader{} // LOCAL: the bind is nobody's but ours
-	}
-	for pause := backoff(0); ctx.Err() == nil; {
-		var lived time.Duration
-		s, _, err := smpp.DialProxy(ctx, w.o.Addr, header, id, w.o.Bind, w.o.SMPP)
-		if err == nil {
-			w.o.Log.Info("own bind is up", "smsc", w.o.SMSC, "bind", id.String())
-			up := time.Now()
-			err = w.serve(ctx, id, s)
-			lived = time.Since(up)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		w.setErr(err)
-		wait := pause.next(lived)
-		w.o.Log.Warn("own bind is down", "smsc", w.o.SMSC, "bind", id.String(), "error", err, "retry_in", wait.Round(time.Millisecond))
-		if !sleep(ctx, wait) {
-			return
-		}
-	}
-}
-
-func (w *Own) setErr(err error) {
-	w.mu.Lock()
-	w.lastErr = err.Error()
-	w.mu.Unlock()
-}
-
-func (w *Own) serve(ctx context.Context, id pdu.ID, s *smpp.Session) error {
-	os := &ownSession{Session: s, own: w}
-	if id != pdu.BindReceiver {
-		w.add(os)
-		defer w.remove(os)
-	}
-	stop := context.AfterFunc(ctx, func() { s.Unbind(unbindWait) })
-	defer stop()
-	return s.Serve(os)
-}
-
-func (w *Own) add(s *ownSession) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.up = append(w.up, s)
-	w.wake()
-}
-
-func (w *Own) remove(s *ownSession) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.up = slices.DeleteFunc(w.up, func(o *ownSession) bool { return o == s })
+	return w.room
 }
 
 // wake lets those who wait for room look again; the caller holds mu.
@@ -195,7 +116,7 @@ type OwnState struct {
 func (w *Own) State() OwnState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return OwnState{SMSC: w.o.SMSC, LastError: w.lastErr, Bound: len(w.up), Want: w.o.Sessions, Window: w.taken}
+	return OwnState{SMSC: w.smsc, LastError: w.lastErr, Bound: len(w.up), Want: w.o.Sessions, Window: w.taken}
 }
 
 // Ready tells whether a submit can be sent now.
@@ -205,20 +126,24 @@ func (w *Own) Ready() bool {
 	return len(w.up) > 0
 }
 
+// boundTo tells whether a bind there is up.
+func (w *Own) boundTo(addr string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.up, func(s *ownSession) bool { return s.o.Addr == addr })
+}
+
 // Acquire waits until a bind that is up has room in its window, and takes the
 // room: Submit or Release gives it back.
 func (w *Own) Acquire(ctx context.Context) error {
 	for {
 		w.mu.Lock()
-		if w.taken < len(w.up)*w.o.Window {
+		if w.taken < w.windows {
 			w.taken++
 			w.mu.Unlock()
 			return nil
 		}
-		if w.room == nil {
-			w.room = make(chan struct{})
-		}
-		room := w.room
+		room := w.waitRoom()
 		w.mu.Unlock()
 		select {
 		case <-room:
@@ -249,7 +174,7 @@ func (w *Own) pick() *ownSession {
 	w.next++
 	for i := range w.up {
 		s := w.up[(w.next+uint(i))%uint(len(w.up))]
-		if s.outstanding < w.o.Window {
+		if s.outstanding < s.o.Window {
 			s.outstanding++
 			return s
 		}
@@ -278,7 +203,7 @@ func (w *Own) Submit(p pdu.PDU, done func(Result)) {
 			return
 		}
 		err := s.Call(p, func(resp pdu.PDU, err error) {
-			r := w.result(resp, err)
+			r := s.result(resp, err)
 			w.ended(s)
 			done(r)
 		})
@@ -294,7 +219,7 @@ func (w *Own) Submit(p pdu.PDU, done func(Result)) {
 	}
 }
 
-func (w *Own) result(resp pdu.PDU, err error) Result {
+func (s *ownSession) result(resp pdu.PDU, err error) Result {
 	if err != nil {
 		return Result{Sent: true, Err: err}
 	}
@@ -307,9 +232,9 @@ func (w *Own) result(resp pdu.PDU, err error) Result {
 	}
 	id, err := pdu.MessageID(resp)
 	if err != nil { // accepted, but no receipt can ever be matched
-		w.o.Log.Warn("submit_sm_resp does not decode", "smsc", w.o.SMSC, "error", err)
+		s.own.log.Warn("submit_sm_resp does not decode", "smsc", s.own.smsc, "error", err)
 	}
-	r.MessageID = w.o.IDFormat.OfResponse(id)
+	r.MessageID = s.o.IDFormat.OfResponse(id)
 	return r
 }
 
@@ -328,21 +253,21 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 		id := p.ID()
 		var m pdu.SM
 		if err := m.DecodeMessage(p); err != nil {
-			s.own.o.Log.Warn("message does not decode", "smsc", s.own.o.SMSC, "command", id.String(), "error", err)
+			s.own.log.Warn("message does not decode", "smsc", s.own.smsc, "command", id.String(), "error", err)
 			answer(id, pdu.RSYSERR)
 			return
 		}
 		r, ok := smpp.ParseReceipt(&m)
 		if !smpp.IsReceipt(&m) || !ok {
-			if mo := s.own.o.OnMO; mo != nil && !smpp.IsReceipt(&m) && mo(&m, func(st pdu.Status) { answer(id, st) }) {
+			if mo := s.o.OnMO; mo != nil && !smpp.IsReceipt(&m) && mo(&m, func(st pdu.Status) { answer(id, st) }) {
 				return
 			}
 			s.own.Ignored.Add(1)
 			answer(id, pdu.RXPAPPN) // nobody here ever takes it
 			return
 		}
-		s.own.o.OnReceipt(Receipt{
-			SMSC: s.own.o.SMSC, ID: s.own.o.IDFormat.OfReceipt(r.ID), Receipt: r,
+		s.o.OnReceipt(Receipt{
+			SMSC: s.own.smsc, ID: s.o.IDFormat.OfReceipt(r.ID), Receipt: r,
 			Recipient: string(m.Source.Addr), Sender: string(m.Dest.Addr),
 		}, func(st pdu.Status) { answer(id, st) })
 	case pdu.Unbind:
@@ -357,7 +282,7 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 // HandleResponse implements smpp.Handler: only an unmatched generic_nack comes
 // here.
 func (s *ownSession) HandleResponse(p pdu.PDU) {
-	s.own.o.Log.Warn("generic_nack to nothing", "smsc", s.own.o.SMSC, "status", fmt.Sprint(p.Status()))
+	s.own.log.Warn("generic_nack to nothing", "smsc", s.own.smsc, "status", fmt.Sprint(p.Status()))
 }
 
 // HandleBatch implements smpp.Handler.

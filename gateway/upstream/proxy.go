@@ -3,12 +3,14 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,14 +21,14 @@ import (
 
 // Proxy takes ESMEs' connections and makes a Bind of each.
 type Proxy struct {
-	Upstream    string                           // the SMSC's host:port
+	Upstream    string                           // the SMSC's host:port, until SetTowards
 	SessionInit time.Duration                    // from the connection to the bind, §7.2 session_init_timer
 	SMPP        smpp.Config                      // of both sides; its TLS and Local are towards the SMSC
 	ProxyHeader bool                             // upstream connections begin with a PROXY v2 header that names the ESME
 	Local       func(systemID string) netip.Addr // an account's own source address towards the SMSC; may be nil
 	Account     func(systemID string) Account    // what holds for binds of a system_id; may be nil
 	Limits      Limits
-	Outbinds    []OutbindPeer // SMSCs that may connect here and send outbind
+	Outbinds    []OutbindPeer // SMSCs that may connect here and send outbind, until SetOutbinds
 	Decider     Decider
 	Tap         *TapSwitch // may be nil
 	Hub         *Hub
@@ -43,9 +45,36 @@ type Proxy struct {
 	up         map[string]int  // binds that are up, by system_id
 	outbinding map[string]bool // Outbind is under way, by system_id
 
+	outbinds      atomic.Pointer[[]OutbindPeer] // nil: Outbinds
+	towards       atomic.Pointer[Towards]       // nil: as the fields above say
 	draining      atomic.Bool
 	unreachable   atomic.Pointer[Unreachable]
 	surplusLogged atomic.Int64 // when, in Unix seconds
+}
+
+// Towards is how the SMSC is connected to.
+type Towards struct {
+	Addr        string      // host:port
+	TLS         *tls.Config // nil: none
+	Local       netip.Addr  // the source address; the zero Addr: the system's choice
+	ProxyHeader bool        // connections begin with a PROXY v2 header that names the ESME
+}
+
+// SetTowards has binds that are made from now on go there. Those that are up
+// stay until they end.
+func (x *Proxy) SetTowards(t Towards) {
+	if old := x.smsc(); old.Addr != t.Addr {
+		x.unreachable.Store(nil) // it said something about another address
+	}
+	x.towards.Store(&t)
+}
+
+// smsc is how the SMSC is connected to by now.
+func (x *Proxy) smsc() Towards {
+	if t := x.towards.Load(); t != nil {
+		return *t
+	}
+	return Towards{Addr: x.Upstream, TLS: x.SMPP.TLS, Local: x.SMPP.Local, ProxyHeader: x.ProxyHeader}
 }
 
 // Account is what a Proxy holds binds of a system_id to.
@@ -264,38 +293,72 @@ func (x *Proxy) turn(ctx context.Context, deadline time.Time) error {
 
 var errNoTurn = errors.New("too many connections to it are being made: no turn in time")
 
-// dial connects to the SMSC in turn, from the address that the account has
+// dial connects to the SMSC, to, in turn, from the address that the account has
 // there; source is the ESME's address.
-func (x *Proxy) dial(ctx context.Context, systemID string, source net.Addr, deadline time.Time) (*smpp.Session, error) {
+func (x *Proxy) dial(ctx context.Context, to Towards, systemID string, source net.Addr, deadline time.Time) (*smpp.Session, error) {
 	if err := x.turn(ctx, deadline); err != nil {
 		return nil, err
 	}
 	if x.dials != nil {
 		defer func() { <-x.dials }()
 	}
-	local := x.SMPP.Local
+	local := to.Local
 	if x.Local != nil {
 		if a := x.Local(systemID); a.IsValid() {
 			local = a
 		}
 	}
 	var header *smpp.ProxyHeader
-	if x.ProxyHeader {
+	if to.ProxyHeader {
 		header = &smpp.ProxyHeader{Source: source}
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := smpp.Connect(ctx, x.Upstream, local, x.SMPP.TLS, header)
+	conn, err := smpp.Connect(ctx, to.Addr, local, to.TLS, header)
+	x.reached(to, err)
 	if err != nil {
-		if !errors.Is(err, context.Canceled) { // an ESME that left, or a stop
-			x.unreachable.Store(&Unreachable{time.Now(), err})
-		}
 		return nil, err
 	}
-	x.unreachable.Store(nil)
 	cfg := x.SMPP
 	cfg.Inactivity = 0 // the ESME's counts: it ends both
 	return smpp.NewSession(conn, cfg), nil
+}
+
+// reached notes how a connection to the SMSC went, if it is still that one.
+func (x *Proxy) reached(to Towards, err error) {
+	switch {
+	case errors.Is(err, context.Canceled): // an ESME that left, or a stop
+	case x.smsc().Addr != to.Addr:
+	case err != nil:
+		x.unreachable.Store(&Unreachable{time.Now(), err})
+	default:
+		x.unreachable.Store(nil)
+	}
+}
+
+// Probe connects to the SMSC and hangs up, unless a bind there, of an ESME's or
+// one of own (which may be nil), shows that it can be reached. A connection that
+// failed is not believed for longer than until the next probe.
+func (x *Proxy) Probe(ctx context.Context, own *Own) {
+	to := x.smsc()
+	if x.unreachable.Load() == nil && (x.boundTo(to.Addr) || own != nil && own.boundTo(to.Addr)) {
+		return
+	}
+	var header *smpp.ProxyHeader
+	if to.ProxyHeader {
+		header = &smpp.ProxyHeader{} // LOCAL: it is nobody's but ours
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := smpp.Connect(ctx, to.Addr, to.Local, to.TLS, header)
+	x.reached(to, err)
+	if err == nil {
+		_ = conn.Close()
+	}
+}
+
+func (x *Proxy) boundTo(addr string) bool {
+	return slices.ContainsFunc(x.Hub.Binds(), func(b *Bind) bool { return b.smsc == addr })
 }
 
 // Unreachable is how the last connection to the SMSC failed.
