@@ -93,6 +93,8 @@ type Gateway struct {
 	diskLow  atomic.Bool                       // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded
+	journal  bool        // the log goes to the journal
+	proving  atomic.Bool // a selftest is under way
 }
 
 // Limits of a stop: how long binds have to end, and attempts that are under
@@ -112,9 +114,10 @@ const (
 // that wraps store.ErrNoRoom says that the stores must not be opened: see
 // Transit.
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
+	_, journal := log.Handler().(*systemd.Journal)
 	faults := page.NewFaults(log.Handler())
 	log = slog.New(faults)
-	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
+	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, journal: journal, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
 	if s, ok := cfg.SMSC(cfg.Intercept.Upstream); ok {
 		g.upstreamIDs = upstream.IDFormat(s.MessageID)
 	}

@@ -33,6 +33,8 @@ type Gateway interface {
 	// Watch tells of what passes to and from a number until ctx is done, or see
 	// ends it with an error. ErrTooManyWatches: enough others watch.
 	Watch(ctx context.Context, n msg.Number, see func(*Passed) error) error
+	// Prove has the node prove itself; false: another one asks at the moment.
+	Prove(ctx context.Context) (Proof, bool)
 	// Erase removes a number from registry, spool and call detail records; what
 	// is pending stays and is counted.
 	Erase(ctx context.Context, n msg.Number) (Erased, error)

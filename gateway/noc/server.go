@@ -74,6 +74,7 @@ func NewServer(o Options) *Server {
 		"PUT /v1/drain":                    s.setDrain,
 		"GET /v1/queue":                    s.queue,
 		"POST /v1/reload":                  s.reload,
+		"POST /v1/selftest":                s.selftest,
 		"GET /v1/registry":                 s.list,
 		"GET /v1/registry/count":           s.count,
 		"POST /v1/registry/bulk":           s.putBulk,
