@@ -130,7 +130,7 @@ func TestSelftestInTheJournal(t *testing.T) {
 	if err := os.WriteFile(dir+"/shunt.toml", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary, err := filepath.Abs("../../build/shunt")
+	binary, err := filepath.Abs(root + "/build/shunt")
 	if err != nil {
 		t.Fatal(err)
 	}
