@@ -78,7 +78,7 @@ func (c *control) Drain() noc.Drain {
 func (c *control) Queue() []noc.Queue {
 	all := make(map[noc.QueueKey]*noc.Queue)
 	for r := range c.g.spool.Live {
-		k := noc.QueueKey{State: r.State, App: r.App, Account: r.Account.SystemID}
+		k := noc.QueueKey{State: r.State, Plan: r.Plan, App: r.App, Account: r.Account.SystemID}
 		q := all[k]
 		if q == nil {
 			q = &noc.Queue{QueueKey: k, Oldest: r.ReceivedAt.UTC()}

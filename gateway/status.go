@@ -245,7 +245,7 @@ func (c *control) Sessions() []noc.Session {
 	for _, b := range c.g.hub.Binds() {
 		f := b.Figures()
 		all = append(all, noc.Session{
-			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
+			ID: b.ID, SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
 			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
 			WindowIn: f.WindowIn, WindowOut: f.WindowOut, WindowMax: c.g.cfg.SMPP.Window, Rate: rateOf(b), LastError: lastRefusal(b),
 		})
@@ -259,7 +259,7 @@ func lastRefusal(b *upstream.Bind) string {
 	if at.IsZero() {
 		return ""
 	}
-	return statusName(st) + " at " + at.Format("2006-01-02 15:04:05")
+	return st.Name() + " at " + at.Format("2006-01-02 15:04:05")
 }
 
 func rateOf(b *upstream.Bind) uint64 {

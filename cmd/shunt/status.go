@@ -147,9 +147,9 @@ func (a *app) sessionsCommand() *cobra.Command {
 				}
 				now := time.Now()
 				return a.table(func(w io.Writer) {
-					row(w, "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
+					row(w, "ID", "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
 					for _, s := range all {
-						row(w, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
+						row(w, s.ID, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
 							s.PDUsIn, s.PDUsOut, s.Rate, s.WindowIn, s.WindowOut, s.LastError)
 					}
 				})

@@ -156,6 +156,9 @@ func (a *app) printTrace(t *noc.Trace) error {
 		row(w, "to", t.Number)
 		row(w, "from", fmt.Sprintf("%s, of ESME %s", t.From, t.Account.SystemID))
 		row(w, "app", t.App)
+		if t.Plan != "" {
+			row(w, "plan", t.Plan)
+		}
 		if t.Letter != "" {
 			row(w, "part", fmt.Sprintf("%d of %d, for the app one message: %s", t.Part, t.Parts, t.Letter))
 		}

@@ -184,6 +184,7 @@ type Counters struct {
 
 // Session is one ESME's bind and what it is connected to.
 type Session struct {
+	ID        uint64    `json:"id"` // counts the binds since the start; traces have it
 	SystemID  string    `json:"system_id"`
 	Bind      string    `json:"bind"` // transmitter, receiver, transceiver
 	State     string    `json:"state"`
@@ -313,6 +314,7 @@ type Trace struct {
 	From    string      `json:"from"`
 	Account msg.Account `json:"account"`
 	App     string      `json:"app"`
+	Plan    string      `json:"plan,omitempty"`
 
 	// Of a part of a long message: the id of the part that is pushed, and which
 	// of how many this one is.

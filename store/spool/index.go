@@ -19,7 +19,7 @@ type entry struct {
 	received, claimBy, expires, since int64
 	lease                             time.Duration
 	account                           unique.Handle[msg.Account]
-	app, from                         unique.Handle[string]
+	app, plan, from                   unique.Handle[string]
 	more                              *extra // nil until a field of it is set
 	timer                             timer
 	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
@@ -53,7 +53,7 @@ type smsRef struct {
 
 func (e *entry) record() Record {
 	r := Record{
-		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), From: e.from.Value(),
+		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), Plan: e.plan.Value(), From: e.from.Value(),
 		Version: e.version, RegisteredDelivery: e.registered,
 		ReceivedAt: timeOf(e.received), ClaimBy: timeOf(e.claimBy), ExpiresAt: timeOf(e.expires),
 		Lease: e.lease, State: e.state, Since: timeOf(e.since),
@@ -135,7 +135,7 @@ func newIndex() *index {
 func (x *index) insert(r *Record, t trail) *entry {
 	e := &entry{
 		id: r.ID, to: r.To, received: nanos(r.ReceivedAt), claimBy: nanos(r.ClaimBy), expires: nanos(r.ExpiresAt),
-		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), from: unique.Make(r.From),
+		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), plan: unique.Make(r.Plan), from: unique.Make(r.From),
 		version: r.Version, registered: r.RegisteredDelivery,
 	}
 	e.timer.owner = e
