@@ -95,9 +95,11 @@ func (c *control) Queue() []noc.Queue {
 	return noc.SortQueue(all)
 }
 
-// measure notes how many PDUs a second pass on each bind. It is called once a
+// measure notes how many PDUs a second pass on each bind, and how long answers
+// took. It is called once a
 // second, by one goroutine.
 func (g *Gateway) measure() {
+	g.timings.look()
 	for _, b := range g.hub.Binds() {
 		s, ok := b.State.(*session)
 		if !ok {

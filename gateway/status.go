@@ -125,7 +125,7 @@ func (c *control) Status() noc.Status {
 		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(), Drain: g.drain.on.Load(),
 		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
 		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
-		Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
+		Answers: g.timings.answers(), Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
 		DiskFree: math.Float64frombits(g.diskFree.Load()),
 	}
 	if g.apiListener != nil {

@@ -62,6 +62,9 @@ func TestTraceNamesBinds(t *testing.T) {
 	if q := c.Queue(); len(q) != 0 {
 		t.Errorf("Queue() = %+v, want nothing", q)
 	}
+	if n := c.Status().Answers; len(n) != 2 || n[1].Leg != "app" || n[1].Count != 2 || n[1].P50 <= 0 || n[1].P99 < n[1].P50 {
+		t.Errorf("answers = %+v, want those of two diverted messages", n)
+	}
 }
 
 // Bind and plan are there after a restart too.

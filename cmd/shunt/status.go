@@ -70,6 +70,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		c := &st.Counters
 		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
 		row(w, "reasons", counts(c.Reasons))
+		for i := range st.Answers {
+			row(w, label(i, "answers"), answersLine(&st.Answers[i]))
+		}
 		row(w, "pushes", counts(c.Pushes))
 		if len(c.Edge) > 0 {
 			row(w, "edge", counts(c.Edge))
@@ -99,6 +102,26 @@ func pushLine(l *noc.PushLane) string {
 		text += fmt.Sprintf(", opened %d times, last failure %s", l.Trips, l.Reason)
 	}
 	return text
+}
+
+func answersLine(a *noc.Answers) string {
+	by := map[string]string{"smpp": "by the SMSC", "app": "of diverted ones"}[a.Leg]
+	if a.Count == 0 {
+		return by + ": none in the last minute"
+	}
+	return fmt.Sprintf("%s: half within %s, 99 %% within %s, of %d in the last minute", by, seconds(a.P50), seconds(a.P99), a.Count)
+}
+
+// seconds are some, with three digits.
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
 }
 
 func externalLine(r *noc.ExternalRegistry) string {

@@ -110,8 +110,20 @@ type Status struct {
 	UpstreamError   string    `json:"upstream_error,omitempty"`
 	UpstreamErrorAt time.Time `json:"upstream_error_at,omitzero"`
 
+	Answers []Answers `json:"answers"` // to submits, in the last minute
+
 	Alarms       []alarm.Alarm `json:"alarms"`        // that are raised, the critical ones first
 	AlarmsRaised uint64        `json:"alarms_raised"` // since the start
+}
+
+// Answers is what it took to answer submits of one leg: smpp, by the SMSC, of one
+// message at a time on each bind; app, of every diverted one. In seconds, from
+// buckets.
+type Answers struct {
+	Leg   string  `json:"leg"`
+	Count uint64  `json:"count"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
 }
 
 // BindCounts are sessions that are bound.

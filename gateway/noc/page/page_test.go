@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/store/spool"
@@ -29,6 +31,7 @@ type fake struct {
 	mu       sync.Mutex
 	status   noc.Status
 	sessions []noc.Session
+	queue    []noc.Queue
 	looks    int
 	refuse   error
 }
@@ -60,6 +63,12 @@ func (f *fake) SetDivert(_ context.Context, mode string) error {
 	}
 	f.status.Divert = mode
 	return nil
+}
+
+func (f *fake) Queue() []noc.Queue {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.queue
 }
 
 func (f *fake) SetDrain(on bool) noc.Drain {
@@ -208,6 +217,51 @@ func TestHealthLine(t *testing.T) {
 		if got := health(&g.status); got != c.want {
 			t.Errorf("%s: health() = %+v, want %+v", c.name, got, c.want)
 		}
+	}
+}
+
+// The queue is shown by plan and state, and what answers took, with a mark where
+// that is too long.
+func TestPlansAndAnswers(t *testing.T) {
+	g := healthy()
+	_, h := newWeb(Options{Gateway: g, Spool: newShelf(t)})
+	if b := ask(h, "GET", "/").Body.String(); !strings.Contains(b, "Nothing is pending.") {
+		t.Errorf("GET / of an empty queue:\n%s", b)
+	}
+	row := func(plan, account string, s msg.State, n, receipts int, ago time.Duration) noc.Queue {
+		return noc.Queue{QueueKey: noc.QueueKey{State: s, Plan: plan, App: "chat", Account: account}, Messages: n, ReceiptsDue: receipts, Oldest: time.Now().Add(-ago)}
+	}
+	g = healthy()
+	g.queue = []noc.Queue{
+		row("news", "shop", msg.Pushed, 3, 0, time.Minute), row("news", "bank", msg.Pushed, 4, 0, time.Hour),
+		row("news", "bank", msg.Delivered, 1, 1, 2*time.Second), row("", "bank", msg.Held, 5, 0, time.Second),
+	}
+	g.status.Answers = []noc.Answers{{Leg: "smpp", Count: 1200, P50: 0.00123, P99: 2.5}, {Leg: "app"}}
+	p, _ := newWeb(Options{Gateway: g, Spool: newShelf(t)})
+	now := time.Now()
+	v := p.look(now)
+	tables := make(map[string]Table)
+	for _, table := range v.Tables {
+		tables[table.ID] = table
+	}
+	want := []Row{
+		{"", []string{"–", "HELD", "5", "0", "1 s"}},
+		{"", []string{"news", "PUSHED", "7", "0", "1 h 0 min"}},
+		{"", []string{"news", "DELIVERED", "1", "1", "2 s"}},
+	}
+	if d := cmp.Diff(want, tables["plans"].Rows); d != "" {
+		t.Errorf("plans (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]Row{{"warn", []string{"the SMSC", "1,200", "1.23ms", "2.5s"}}}, tables["answers"].Rows); d != "" {
+		t.Errorf("answers (-want +got):\n%s", d)
+	}
+	p.queue.until = now.Add(time.Minute) // as if to walk it had taken three seconds
+	g.queue = nil
+	if rows := p.queue.of(g, now.Add(59*time.Second)); len(rows) != 3 {
+		t.Errorf("the queue was walked again at once: %+v", rows)
+	}
+	if rows := p.queue.of(g, now.Add(time.Minute)); len(rows) != 0 {
+		t.Errorf("the queue a minute later = %+v, want it anew", rows)
 	}
 }
 
