@@ -239,6 +239,18 @@ var bindNames = map[pdu.ID]string{
 	pdu.BindTransmitter: "transmitter", pdu.BindReceiver: "receiver", pdu.BindTransceiver: "transceiver",
 }
 
+// Names implements noc.Gateway.
+func (c *control) Names() (accounts, apps []string) {
+	cfg := c.g.config()
+	for i := range cfg.Accounts {
+		accounts = append(accounts, cfg.Accounts[i].SystemID)
+	}
+	for i := range cfg.Apps {
+		apps = append(apps, cfg.Apps[i].ID)
+	}
+	return accounts, apps
+}
+
 // Sessions are the ESMEs' binds.
 func (c *control) Sessions() []noc.Session {
 	all := []noc.Session{}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,16 +151,30 @@ func registryLine(st *noc.Status) string {
 }
 
 func (a *app) sessionsCommand() *cobra.Command {
-	return a.remote(&cobra.Command{
-		Use:     "sessions",
+	c := a.remote(&cobra.Command{
+		Use:     "sessions [ID|SYSTEM_ID]",
 		Short:   "List the ESMEs' binds",
-		Example: "  shunt sessions",
-		Args:    noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Long:    "List the ESMEs' binds, or one by its id, or those of one account.",
+		Example: "  shunt sessions\n  shunt sessions bank --json",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("sessions takes only one ID or SYSTEM_ID")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
 			return a.ask(func(n *noc.Client) error {
 				all, err := n.Sessions(c.Context())
 				if err != nil {
 					return err
+				}
+				if len(args) > 0 {
+					all = slices.DeleteFunc(all, func(s noc.Session) bool {
+						return s.SystemID != args[0] && strconv.FormatUint(s.ID, 10) != args[0]
+					})
+					if len(all) == 0 {
+						return fmt.Errorf("no bind has the id or system_id %q", args[0])
+					}
 				}
 				if a.json {
 					return a.writeJSON(map[string][]noc.Session{"sessions": all})
@@ -179,6 +194,7 @@ func (a *app) sessionsCommand() *cobra.Command {
 			})
 		},
 	})
+	return completes(c, a.names(noc.NamesAccounts, noc.NamesSessions), nil)
 }
 
 // label names the first of several rows.

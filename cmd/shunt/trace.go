@@ -72,7 +72,7 @@ func (a *app) traceCommand() *cobra.Command {
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
 	c.Flags().BoolVar(&watch, "watch", false, "show every PDU to and from the NUMBER from now on")
 	c.Flags().DurationVar(&watchFor, "for", time.Hour, "how long to watch")
-	return c
+	return completes(c, a.names(noc.NamesMessages, noc.NamesNumbers), nil)
 }
 
 // printPassed writes a PDU as it passes.

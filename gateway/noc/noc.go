@@ -35,6 +35,8 @@ type Gateway interface {
 	Watch(ctx context.Context, n msg.Number, see func(*Passed) error) error
 	// Prove has the node prove itself; false: another one asks at the moment.
 	Prove(ctx context.Context) (Proof, bool)
+	// Names are those of accounts and apps in the configuration.
+	Names() (accounts, apps []string)
 	// Erase removes a number from registry, spool and call detail records; what
 	// is pending stays and is counted.
 	Erase(ctx context.Context, n msg.Number) (Erased, error)
@@ -78,6 +80,7 @@ type Spool interface {
 	Trace(id msg.ID) ([]spool.Step, error)
 	Resolve(wireID string) (msg.ID, bool)
 	Recent(n msg.Number, limit int) ([]spool.Record, error)
+	Latest(prefix string, limit int) []spool.Record // live, by message_id, the newest first
 }
 
 // Status is the gateway at a glance.

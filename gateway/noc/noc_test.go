@@ -106,6 +106,10 @@ func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 
 func (g *testGateway) Prove(context.Context) (Proof, bool) { return Proof{}, true }
 
+func (g *testGateway) Names() (accounts, apps []string) {
+	return []string{"bank", "shop"}, []string{"chat"}
+}
+
 func (g *testGateway) Reload(context.Context) (Reload, error) {
 	return Reload{Changed: []string{"policy.share"}, Restart: []string{}}, g.refuse
 }

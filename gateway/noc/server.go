@@ -87,6 +87,7 @@ func NewServer(o Options) *Server {
 		"POST /v1/registry/{number}/erase": s.erase,
 		"GET /v1/watch/{number}":           s.watch,
 		"GET /v1/trace/{what}":             s.trace,
+		"GET /v1/names/{kind}":             s.names,
 		"POST /v1/explain":                 s.explain,
 		"GET /v1/alarms":                   s.alarms,
 		"GET /v1/audit":                    s.auditLines,

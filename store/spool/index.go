@@ -2,6 +2,7 @@ package spool
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unique"
@@ -297,6 +298,34 @@ func (x *index) after(id msg.ID, buf []Record) []Record {
 		}
 	}
 	return buf
+}
+
+// maxLatest bounds how many live messages latest looks at.
+const maxLatest = 10_000
+
+// latest are the live messages whose message_id begins with prefix, the newest
+// first, at most limit and of the last maxLatest.
+func (x *index) latest(prefix string, limit int) []Record {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var all []Record
+	live := x.order[x.head:]
+	for i := len(live) - 1; i >= max(0, len(live)-maxLatest) && len(all) < limit; i-- {
+		if e := live[i]; e.state != msg.None {
+			if wire := e.wireID(); strings.HasPrefix(wire, prefix) {
+				all = append(all, e.record())
+			}
+		}
+	}
+	return all
+}
+
+// wireID is the message_id that the ESME was given.
+func (e *entry) wireID() string {
+	if e.more != nil && e.more.wireID != "" {
+		return e.more.wireID
+	}
+	return e.id.String()
 }
 
 // oldest is the id of the oldest live message.

@@ -207,6 +207,10 @@ func (s *Spool) Live(yield func(Record) bool) {
 	}
 }
 
+// Latest are live messages whose message_id begins with prefix, the newest first,
+// at most limit; it looks at the latest of them alone.
+func (s *Spool) Latest(prefix string, limit int) []Record { return s.index.latest(prefix, limit) }
+
 // ByNumber are the messages for a number, with ids after the given one, that
 // the carrier does not have and no device has acknowledged: HELD, and ACCEPTED
 // to CLAIMED, oldest first, at most limit where that is positive.

@@ -128,6 +128,8 @@ func (s *shelf) Resolve(wire string) (msg.ID, bool) {
 	return s.rec.ID, wire == s.rec.WireID
 }
 
+func (s *shelf) Latest(string, int) []spool.Record { return nil }
+
 func (s *shelf) Recent(n msg.Number, _ int) ([]spool.Record, error) {
 	if n != s.rec.To {
 		return nil, nil
