@@ -310,24 +310,35 @@ func (g *Gateway) listen() error {
 			return err
 		}
 	}
-	if g.cfg.NOC.Listen != "" {
-		// Messages go before figures: an address that is taken stops no traffic.
-		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
-			g.web = nil
-			g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
-		}
-	}
+	g.listenWeb(sockets)
 	return nil
 }
 
-// listenSMPP opens the listeners for ESMEs alone.
+// listenWeb opens noc.listen. Messages go before figures: an address that is taken
+// stops no traffic.
+func (g *Gateway) listenWeb(sockets *listen.Sockets) {
+	if g.cfg.NOC.Listen == "" {
+		return
+	}
+	var err error
+	if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
+		g.web = nil
+		g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
+	}
+}
+
+// listenSMPP opens the listeners for ESMEs, and the page's.
 func (g *Gateway) listenSMPP() error {
 	sockets, err := listen.Inherited()
 	if err != nil {
 		return err
 	}
 	defer sockets.Close()
-	return g.listenOn(sockets)
+	if err := g.listenOn(sockets); err != nil {
+		return err
+	}
+	g.listenWeb(sockets)
+	return nil
 }
 
 func (g *Gateway) listenOn(sockets *listen.Sockets) error {

@@ -131,6 +131,23 @@ func (c *control) Status() noc.Status {
 	if g.apiListener != nil {
 		s.API = []string{g.apiListener.Addr().String()}
 	}
+	g.countBinds(&s)
+	for _, l := range g.dispatcher.Lanes() {
+		s.Push = append(s.Push, pushLane(&l))
+	}
+	s.External = g.externalStatus()
+	if g.own != nil {
+		own := ownBind(g.own.State())
+		if s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok {
+			own.WindowMax = s.Window * s.Sessions
+		}
+		s.Own = append(s.Own, own)
+	}
+	return s
+}
+
+// countBinds says who is bound, and whether the SMSC can be reached.
+func (g *Gateway) countBinds(s *noc.Status) {
 	for _, b := range g.hub.Binds() {
 		switch b.Type {
 		case pdu.BindTransmitter:
@@ -142,21 +159,9 @@ func (c *control) Status() noc.Status {
 		}
 		s.Binds.Upstream++
 	}
-	for _, l := range g.dispatcher.Lanes() {
-		s.Push = append(s.Push, pushLane(&l))
-	}
 	if u := g.proxy.Unreachable(); u != nil {
 		s.UpstreamError, s.UpstreamErrorAt = u.Err.Error(), u.At.UTC()
 	}
-	s.External = g.externalStatus()
-	if g.own != nil {
-		own := ownBind(g.own.State())
-		if s, ok := g.cfg.SMSC(g.cfg.Intercept.FallbackSMSC); ok {
-			own.WindowMax = s.Window * s.Sessions
-		}
-		s.Own = append(s.Own, own)
-	}
-	return s
 }
 
 func pushLane(l *dispatch.Lane) noc.PushLane {

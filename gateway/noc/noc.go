@@ -91,6 +91,10 @@ type Status struct {
 	Divert  string    `json:"divert"`
 	Drain   bool      `json:"draining"` // takes no new binds or submits
 
+	// Transit: the disk had no room for the stores at the start, so that everything
+	// passes and nothing else is done.
+	Transit bool `json:"transit,omitempty"`
+
 	IndexReady bool           `json:"index_ready"` // false: the registry's index is loading, everything is forwarded
 	IndexBytes int64          `json:"index_bytes"`
 	Registered registry.Count `json:"registered"`

@@ -91,12 +91,15 @@ type Readiness struct {
 	FailOpen []string `json:"fail_open"` // why nothing is diverted at the moment; messages pass all the same
 }
 
-// ReadinessOf judges whether messages get through: the index is there, and an
-// upstream is bound, or there is no bind of our own that would show that the
-// SMSC is away.
+// ReadinessOf judges whether peers should come here: messages get through, as the
+// index is there, and an upstream is bound, or there is no bind of our own that
+// would show that the SMSC is away; and the node is not being drained.
 func ReadinessOf(st *Status) Readiness {
 	r := Readiness{Why: []string{}, Divert: st.Divert, FailOpen: append([]string{}, st.FailOpen...)}
-	if !st.IndexReady {
+	if st.Drain {
+		r.Why = append(r.Why, "draining")
+	}
+	if !st.IndexReady && !st.Transit {
 		r.Why = append(r.Why, "index-loading")
 	}
 	up := st.Binds.Upstream > 0 || len(st.Own) == 0

@@ -210,7 +210,7 @@ func TestHealthLine(t *testing.T) {
 		{"no upstream", func(s *noc.Status) { s.Binds.Upstream, s.Own[0].State = 0, "unbound" }, Health{"bad", "Not ready: no upstream is bound."}},
 		{"off", func(s *noc.Status) { s.Divert = "off" }, Health{"warn", "Ready, diversion is switched off."}},
 		{"fails open", func(s *noc.Status) { s.FailOpen = []string{msg.ReasonSpoolFull.String()} }, Health{"warn", "Ready, but nothing is diverted: the spool or its disk is full."}},
-		{"drained", func(s *noc.Status) { s.Drain = true }, Health{"warn", "Draining: no new binds or submits. Ready, diverting."}},
+		{"drained", func(s *noc.Status) { s.Drain = true }, Health{"warn", "Draining: no new binds or submits. What is pending is finished."}},
 		{"not ready and drained", func(s *noc.Status) { s.Drain, s.IndexReady = true, false }, Health{"bad", "Draining: no new binds or submits. Not ready: the registry's index is loading."}},
 		{"breaker", func(s *noc.Status) { s.Push[0].Breaker = "open" }, Health{"warn", "Ready, diverting. Pushes are held back: chat by apns."}},
 	} {

@@ -102,6 +102,7 @@ func (p *Page) look(now time.Time) *View {
 var words = map[string]string{
 	"index-loading":                    "the registry's index is loading",
 	"no-upstream":                      "no upstream is bound",
+	"draining":                         "the node is being drained",
 	msg.ReasonNotReady.String():        "the registry's index is loading",
 	msg.ReasonSpoolFull.String():       "the spool or its disk is full",
 	msg.ReasonSpoolStalled.String():    "the spool's disk does not answer",
@@ -118,11 +119,15 @@ func inWords(codes []string) string {
 }
 
 func health(st *noc.Status) Health {
-	r := noc.ReadinessOf(st)
+	why := slices.DeleteFunc(noc.ReadinessOf(st).Why, func(w string) bool { return w == "draining" })
 	h := Health{Mark: "ok", Line: "Ready, diverting"}
 	switch {
-	case !r.Ready:
-		h = Health{"bad", "Not ready: " + inWords(r.Why)}
+	case len(why) > 0:
+		h = Health{"bad", "Not ready: " + inWords(why)}
+	case st.Transit:
+		h = Health{"bad", "The disk is full, everything passes and nothing is diverted"}
+	case st.Drain:
+		h = Health{"warn", "What is pending is finished"}
 	case st.Divert == "off":
 		h = Health{"warn", "Ready, diversion is switched off"}
 	case len(st.FailOpen) > 0:
