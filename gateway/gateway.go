@@ -428,7 +428,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.web != nil {
 		p := page.New(page.Options{Gateway: &control{g}, Spool: g.spool, Log: g.log, Faults: g.faults, Alarms: pageAlarms{g}, Token: g.cfg.NOC.Token.Bytes(), Audit: g.audit})
-		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes()})
+		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes(), Hosts: g.cfg.NOC.Hosts, Cert: g.cfg.NOC.TLS.PEM()})
 		serve(func() error { return s.ServeOn(serving, g.web) })
 		serve(func() error { p.Run(serving); return nil })
 	}

@@ -75,7 +75,7 @@ func (g *Gateway) transit(ctx context.Context) error {
 	if g.web != nil {
 		c := &bare{g}
 		p := page.New(page.Options{Gateway: c, Spool: noSpool{}, Log: g.log, Faults: g.faults, Alarms: c})
-		s := noc.NewWeb(noc.WebOptions{Gateway: c, Log: g.log, Timings: g.timings.write, Page: p.Routes()})
+		s := noc.NewWeb(noc.WebOptions{Gateway: c, Log: g.log, Timings: g.timings.write, Page: p.Routes(), Hosts: g.cfg.NOC.Hosts, Cert: g.cfg.NOC.TLS.PEM()})
 		serve(func() error { return s.ServeOn(serving, g.web) })
 		serve(func() error { p.Run(serving); return nil })
 	}

@@ -19,8 +19,9 @@ func (w *watched) Status() Status                         { return w.status }
 func (w *watched) Verdicts() map[string]map[string]uint64 { return w.verdicts }
 
 func askWeb(s *Web, method, path string) *httptest.ResponseRecorder {
-	rec := httptest.NewRecorder()
-	s.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+	r.Host = "127.0.0.1:9464"
+	s.ServeHTTP(rec, r)
 	return rec
 }
 

@@ -158,7 +158,7 @@ func newWeb(o Options) (*Page, http.Handler) {
 }
 
 func ask(h http.Handler, method, path string, edit ...func(*http.Request)) *httptest.ResponseRecorder {
-	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, "http://localhost:9464"+path, nil)
 	for _, f := range edit {
 		f(r)
 	}
@@ -367,7 +367,7 @@ func TestAssetsAreWhatThePageNames(t *testing.T) {
 // form posts the switches' form as a browser does.
 func form(h http.Handler, path, token string, set func(*http.Request)) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", path, strings.NewReader(url.Values{"token": {token}, "mode": {"shadow"}}.Encode()))
+	r := httptest.NewRequest("POST", "http://localhost:9464"+path, strings.NewReader(url.Values{"token": {token}, "mode": {"shadow"}}.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
 	if set != nil {
@@ -647,7 +647,7 @@ func TestStreamOutlivesTheServersTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var got []byte
 	buf := make([]byte, 4096)
