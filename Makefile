@@ -5,7 +5,8 @@ SHELL := /usr/bin/env bash
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILT   ?= $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
 TOOL    := $(GO) tool -modfile=tools.mod
 SOURCES := $(shell find . -name '*.go' -not -path './build/*') go.mod go.sum
 

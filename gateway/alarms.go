@@ -156,10 +156,13 @@ func pumpingText(all []prove.Alarm) string {
 	return b.String()
 }
 
-// expiriesOf reads when the certificates of a configuration end: the first of a
-// chain to do so.
+// expiriesOf reads when the certificates of a configuration end that are shown
+// to others: the first of a chain to do so.
 func expiriesOf(c *config.Config) (all []expiry) {
-	add := func(subject string, cert config.Secret) {
+	eachCertificate(c, func(subject string, cert, key config.Secret) {
+		if key.IsZero() {
+			return
+		}
 		var first time.Time
 		for rest := cert.Bytes(); ; {
 			var block *pem.Block
@@ -173,25 +176,7 @@ func expiriesOf(c *config.Config) (all []expiry) {
 		if !first.IsZero() {
 			all = append(all, expiry{subject, first})
 		}
-	}
-	for _, l := range c.Listen {
-		if l.TLS != nil {
-			add("listen "+l.Addr, l.TLS.Cert)
-		}
-	}
-	if c.API.TLS != nil {
-		add("api "+c.API.Listen, c.API.TLS.Cert)
-	}
-	for _, s := range c.SMSCs {
-		if s.TLS != nil {
-			add("smsc "+s.Name, s.TLS.Cert)
-		}
-	}
-	for _, a := range c.Accounts {
-		if a.Outbind != nil && a.Outbind.TLS != nil {
-			add("outbind "+a.SystemID, a.Outbind.TLS.Cert)
-		}
-	}
+	})
 	return slices.Clip(all)
 }
 

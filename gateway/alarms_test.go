@@ -166,7 +166,7 @@ func TestAlarmsOfARunningGateway(t *testing.T) {
 		t.Errorf("Status(): %v, %d raised, alarms (-want +got):\n%s", err, st.AlarmsRaised, d)
 	}
 	rec := httptest.NewRecorder()
-	noc.NewWeb(noc.WebOptions{Gateway: &control{n.g}, Log: n.g.log}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	noc.NewWeb(noc.WebOptions{Gateway: &control{n.g}, Log: n.g.log}).ServeHTTP(rec, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	for _, want := range []string{`shunt_alarm{alarm="metrics-off"} 1`, `shunt_alarm{alarm="own-bind-down"} 0`, "shunt_alarms_raised_total 1"} {
 		if !strings.Contains(rec.Body.String(), want+"\n") {
 			t.Errorf("/metrics has no line %s", want)

@@ -173,7 +173,7 @@ func (g *Gateway) judge(s *submission) route.Verdict {
 func (g *Gateway) message(s *submission, v *route.Verdict, p pdu.PDU) *spool.Message {
 	m := &spool.Message{
 		ID: g.spool.NewID(), Account: s.bind.Account, To: s.to, App: g.registry.AppName(s.entry.App()),
-		From: sender(s.m.Source), Alphabet: uint8(v.Alphabet), PDU: bytes.Clone(p),
+		Plan: v.Plan.Name, Via: s.bind.String(), From: sender(s.m.Source), Alphabet: uint8(v.Alphabet), PDU: bytes.Clone(p),
 		Version: s.bind.Version, RegisteredDelivery: s.m.RegisteredDelivery, ReceivedAt: s.at,
 		ClaimBy: v.ClaimBy, ExpiresAt: v.Expires, DueAt: v.Due, Lease: v.Plan.Lease, Prefer: v.Plan.Prefer,
 	}
@@ -246,7 +246,7 @@ func (g *Gateway) noLane(q *wanted) msg.Reason {
 const maxOpen = 1000
 
 func (g *Gateway) noPlace(q *wanted) msg.Reason {
-	return reasonIf(g.spool.Open(q.to) >= maxOpen, msg.ReasonNumberFull)
+	return reasonIf(g.spool.Open(q.to, maxOpen) == maxOpen, msg.ReasonNumberFull)
 }
 
 func reasonIf(yes bool, r msg.Reason) msg.Reason {

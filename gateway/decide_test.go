@@ -128,7 +128,7 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("Status() = %+v", s)
 	}
 	want := noc.Session{
-		SystemID: "parcels", Bind: "transceiver", State: "bound", Version: noc.Version(0x34),
+		ID: 1, SystemID: "parcels", Bind: "transceiver", State: "bound", Version: noc.Version(0x34),
 		Upstream: n.smsc.l.Addr().String(), PDUsIn: 4, PDUsOut: 3, WindowMax: 4096,
 	}
 	all := ctl.Sessions()

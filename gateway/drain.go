@@ -78,7 +78,7 @@ func (c *control) Drain() noc.Drain {
 func (c *control) Queue() []noc.Queue {
 	all := make(map[noc.QueueKey]*noc.Queue)
 	for r := range c.g.spool.Live {
-		k := noc.QueueKey{State: r.State, App: r.App, Account: r.Account.SystemID}
+		k := noc.QueueKey{State: r.State, Plan: r.Plan, App: r.App, Account: r.Account.SystemID}
 		q := all[k]
 		if q == nil {
 			q = &noc.Queue{QueueKey: k, Oldest: r.ReceivedAt.UTC()}
@@ -95,9 +95,11 @@ func (c *control) Queue() []noc.Queue {
 	return noc.SortQueue(all)
 }
 
-// measure notes how many PDUs a second pass on each bind. It is called once a
+// measure notes how many PDUs a second pass on each bind, and how long answers
+// took. It is called once a
 // second, by one goroutine.
 func (g *Gateway) measure() {
+	g.timings.look()
 	for _, b := range g.hub.Binds() {
 		s, ok := b.State.(*session)
 		if !ok {

@@ -151,7 +151,7 @@ func (g *Gateway) ownValue(*wanted) string {
 }
 
 func (g *Gateway) placeValue(q *wanted) string {
-	return fmt.Sprintf("%d messages for it wait, of %d at most", g.spool.Open(q.to), maxOpen)
+	return fmt.Sprintf("%d messages for it wait, of %d at most", g.spool.Open(q.to, maxOpen), maxOpen)
 }
 
 func (g *Gateway) laneValue(q *wanted) string {

@@ -93,6 +93,8 @@ type Gateway struct {
 	diskLow  atomic.Bool                       // below the watermark: nothing is diverted
 	ended    endedBinds
 	submitOK atomic.Bool // the spool's last put succeeded
+	journal  bool        // the log goes to the journal
+	proving  atomic.Bool // a selftest is under way
 }
 
 // Limits of a stop: how long binds have to end, and attempts that are under
@@ -112,9 +114,10 @@ const (
 // that wraps store.ErrNoRoom says that the stores must not be opened: see
 // Transit.
 func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err error) {
+	_, journal := log.Handler().(*systemd.Journal)
 	faults := page.NewFaults(log.Handler())
 	log = slog.New(faults)
-	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
+	g := &Gateway{free: store.FreeShare, cfg: cfg, log: log, faults: faults, journal: journal, version: version, started: time.Now(), lookups: make(chan struct{}, maxLookups)}
 	g.submitOK.Store(true)
 	defer func() {
 		if err != nil {
@@ -325,24 +328,35 @@ func (g *Gateway) listen() error {
 			return err
 		}
 	}
-	if g.cfg.NOC.Listen != "" {
-		// Messages go before figures: an address that is taken stops no traffic.
-		if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
-			g.web = nil
-			g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
-		}
-	}
+	g.listenWeb(sockets)
 	return nil
 }
 
-// listenSMPP opens the listeners for ESMEs alone.
+// listenWeb opens noc.listen. Messages go before figures: an address that is taken
+// stops no traffic.
+func (g *Gateway) listenWeb(sockets *listen.Sockets) {
+	if g.cfg.NOC.Listen == "" {
+		return
+	}
+	var err error
+	if g.web, err = listenTLS(sockets, listen.Options{Addr: g.cfg.NOC.Listen}, g.cfg.NOC.TLS); err != nil {
+		g.web = nil
+		g.log.Warn("noc.listen cannot be opened, no page, no metrics and no health until a restart", "addr", g.cfg.NOC.Listen, "error", err)
+	}
+}
+
+// listenSMPP opens the listeners for ESMEs, and the page's.
 func (g *Gateway) listenSMPP() error {
 	sockets, err := listen.Inherited()
 	if err != nil {
 		return err
 	}
 	defer sockets.Close()
-	return g.listenOn(sockets)
+	if err := g.listenOn(sockets); err != nil {
+		return err
+	}
+	g.listenWeb(sockets)
+	return nil
 }
 
 func (g *Gateway) listenOn(sockets *listen.Sockets) error {
@@ -427,7 +441,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.web != nil {
 		p := page.New(page.Options{Gateway: &control{g}, Spool: g.spool, Log: g.log, Faults: g.faults, Alarms: pageAlarms{g}, Token: g.cfg.NOC.Token.Bytes(), Audit: g.audit})
-		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes()})
+		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes(), Hosts: g.cfg.NOC.Hosts, Cert: g.cfg.NOC.TLS.PEM()})
 		serve(func() error { return s.ServeOn(serving, g.web) })
 		serve(func() error { p.Run(serving); return nil })
 	}

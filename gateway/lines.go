@@ -48,6 +48,7 @@ type line struct {
 	state  msg.State
 	reason msg.Reason
 	leg    string
+	detail string
 	final  bool
 }
 
@@ -82,6 +83,9 @@ func (l *lines) observe(c *spool.Change) {
 	}
 	if final && r.Cause != msg.NoReason {
 		n.reason = r.Cause
+	}
+	if !final {
+		n.detail = c.Event.Words()
 	}
 	if n.reason == msg.NoReason {
 		n.reason = msg.ReasonDivert // nothing has kept it from the app
@@ -125,7 +129,7 @@ func (l *lines) write(n *line) {
 		return
 	}
 	l.log.Info("message moved", "msg_id", n.id.String(), "esme", n.esme, "number", n.to.Masked(), "verdict", noc.VerdictDivert,
-		"event", n.event.String(), "state", n.state.String(), "reason", n.reason.String())
+		"event", n.event.String(), "state", n.state.String(), "reason", n.reason.String(), "detail", n.detail)
 }
 
 // sum writes the verdicts since the last time, by account and reason, the most

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +281,7 @@ type node struct {
 	t    testing.TB
 	g    *Gateway
 	smsc *center
+	said logged
 	stop context.CancelFunc
 	done chan error
 }
@@ -338,10 +340,32 @@ socket = "noc.sock"
 	if err != nil || config.Fatal(faults) {
 		t.Fatalf("config.Load() = %v\n%s", err, config.Text(faults))
 	}
-	if n.g, err = New(cfg, slog.New(slog.DiscardHandler), "test"); err != nil {
+	if n.g, err = New(cfg, slog.New(slog.NewJSONHandler(&n.said, nil)), "test"); err != nil {
 		t.Fatalf("New() = %v", err)
 	}
 	return n
+}
+
+// logged is what a node said at level info and above, a line of JSON each.
+type logged struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(b))
+	return len(b), nil
+}
+
+// has tells whether one line has all these words.
+func (l *logged) has(words ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.lines, func(line string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
+	})
 }
 
 func (n *node) run() *node {

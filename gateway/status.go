@@ -125,12 +125,29 @@ func (c *control) Status() noc.Status {
 		Version: g.version, Node: g.cfg.Node.ID, Started: g.started, Divert: c.Divert(), Drain: g.drain.on.Load(),
 		IndexReady: g.registry.Ready(), IndexBytes: g.registry.IndexBytes(), Registered: g.registry.Count(),
 		Listen: g.addrs(), Spool: g.spool.Stats(), Counters: g.counters(), FailOpen: g.failOpen(),
-		Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
+		Answers: g.timings.answers(), Alarms: g.alarms.Raised(), AlarmsRaised: g.alarms.Total(),
 		DiskFree: math.Float64frombits(g.diskFree.Load()),
 	}
 	if g.apiListener != nil {
 		s.API = []string{g.apiListener.Addr().String()}
 	}
+	g.countBinds(&s)
+	for _, l := range g.dispatcher.Lanes() {
+		s.Push = append(s.Push, pushLane(&l))
+	}
+	s.External = g.externalStatus()
+	if g.own != nil {
+		own := ownBind(g.own.State())
+		if s, ok := g.config().SMSC(g.cfg.Intercept.FallbackSMSC); ok {
+			own.WindowMax = s.Window * s.Sessions
+		}
+		s.Own = append(s.Own, own)
+	}
+	return s
+}
+
+// countBinds says who is bound, and whether the SMSC can be reached.
+func (g *Gateway) countBinds(s *noc.Status) {
 	for _, b := range g.hub.Binds() {
 		switch b.Type {
 		case pdu.BindTransmitter:
@@ -142,21 +159,9 @@ func (c *control) Status() noc.Status {
 		}
 		s.Binds.Upstream++
 	}
-	for _, l := range g.dispatcher.Lanes() {
-		s.Push = append(s.Push, pushLane(&l))
-	}
 	if u := g.proxy.Unreachable(); u != nil {
 		s.UpstreamError, s.UpstreamErrorAt = u.Err.Error(), u.At.UTC()
 	}
-	s.External = g.externalStatus()
-	if g.own != nil {
-		own := ownBind(g.own.State())
-		if s, ok := g.config().SMSC(g.cfg.Intercept.FallbackSMSC); ok {
-			own.WindowMax = s.Window * s.Sessions
-		}
-		s.Own = append(s.Own, own)
-	}
-	return s
 }
 
 func pushLane(l *dispatch.Lane) noc.PushLane {
@@ -239,13 +244,25 @@ var bindNames = map[pdu.ID]string{
 	pdu.BindTransmitter: "transmitter", pdu.BindReceiver: "receiver", pdu.BindTransceiver: "transceiver",
 }
 
+// Names implements noc.Gateway.
+func (c *control) Names() (accounts, apps []string) {
+	cfg := c.g.config()
+	for i := range cfg.Accounts {
+		accounts = append(accounts, cfg.Accounts[i].SystemID)
+	}
+	for i := range cfg.Apps {
+		apps = append(apps, cfg.Apps[i].ID)
+	}
+	return accounts, apps
+}
+
 // Sessions are the ESMEs' binds.
 func (c *control) Sessions() []noc.Session {
 	all := []noc.Session{}
 	for _, b := range c.g.hub.Binds() {
 		f := b.Figures()
 		all = append(all, noc.Session{
-			SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
+			ID: b.ID, SystemID: b.Account.SystemID, Bind: bindNames[b.Type], State: "bound", Version: noc.Version(b.Version),
 			Peer: b.Peer(), Upstream: b.Upstream(), Since: b.Since, PDUsIn: f.PDUsIn, PDUsOut: f.PDUsOut,
 			WindowIn: f.WindowIn, WindowOut: f.WindowOut, WindowMax: c.g.cfg.SMPP.Window, Rate: rateOf(b), LastError: lastRefusal(b),
 		})
@@ -259,7 +276,7 @@ func lastRefusal(b *upstream.Bind) string {
 	if at.IsZero() {
 		return ""
 	}
-	return statusName(st) + " at " + at.Format("2006-01-02 15:04:05")
+	return st.Name() + " at " + at.Format("2006-01-02 15:04:05")
 }
 
 func rateOf(b *upstream.Bind) uint64 {

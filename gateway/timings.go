@@ -11,6 +11,7 @@ import (
 
 	"shunt/gateway/config"
 	"shunt/gateway/msg"
+	"shunt/gateway/noc"
 	"shunt/push"
 	"shunt/store/spool"
 )
@@ -22,7 +23,8 @@ type timings struct {
 
 	// From a submit_sm to its answer: of forwarded ones, one at a time on each
 	// bind (see smpp.Config.Answered), and of all diverted ones.
-	smpp, app *metrics.PrometheusHistogram
+	smpp, app         *metrics.PrometheusHistogram
+	lastSMPP, lastApp latency // the same, of the last minute
 	// From a diverted message to the app's claim; of one that was put off, from
 	// when it was due.
 	claims atomic.Pointer[map[string]*metrics.PrometheusHistogram] // by app; the map is not changed
@@ -64,8 +66,26 @@ func quoted(s string) string { return `"` + escape.Replace(s) + `"` }
 
 var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
-func (t *timings) forwarded(after time.Duration) { t.smpp.Update(after.Seconds()) }
-func (t *timings) diverted(after time.Duration)  { t.app.Update(after.Seconds()) }
+func (t *timings) forwarded(after time.Duration) {
+	t.smpp.Update(after.Seconds())
+	t.lastSMPP.add(after)
+}
+
+func (t *timings) diverted(after time.Duration) {
+	t.app.Update(after.Seconds())
+	t.lastApp.add(after)
+}
+
+// look is to be called once a second.
+func (t *timings) look() {
+	t.lastSMPP.look()
+	t.lastApp.look()
+}
+
+// answers are those of the last minute, by leg.
+func (t *timings) answers() []noc.Answers {
+	return []noc.Answers{t.lastSMPP.last("smpp"), t.lastApp.last("app")}
+}
 
 // pushed takes what one push took, whatever came of it.
 func (t *timings) pushed(app, provider string, o push.Outcome, after time.Duration) {

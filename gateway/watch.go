@@ -99,15 +99,6 @@ var commandNames = map[pdu.ID]string{
 	pdu.SubmitSMResp: "submit_sm_resp", pdu.DataSMResp: "data_sm_resp", pdu.DeliverSMResp: "deliver_sm_resp",
 }
 
-// statusName is a status by its name, as ESME_ROK, or else in hexadecimal digits.
-func statusName(s pdu.Status) string {
-	words := strings.Fields(s.String())
-	if len(words) > 1 && strings.HasPrefix(words[1], "ESME_") {
-		return words[1]
-	}
-	return words[0]
-}
-
 // tap is upstream.Tap.
 type tap struct{ g *Gateway }
 
@@ -157,7 +148,7 @@ func (t tap) Response(b *upstream.Bind, toESME, own bool, p pdu.PDU) {
 	}
 	delete(w.awaiting, at)
 	delete(w.since, at)
-	e := noc.Passed{At: time.Now().UTC(), ESME: b.Account.SystemID, PDU: commandNames[p.ID()], Status: statusName(p.Status()), Seq: p.Seq()}
+	e := noc.Passed{At: time.Now().UTC(), ESME: b.Account.SystemID, PDU: commandNames[p.ID()], Status: p.Status().Name(), Seq: p.Seq()}
 	e.TookMS = float64(e.At.Sub(since).Microseconds()) / 1e3
 	e.Message, _ = pdu.MessageID(p)
 	switch {

@@ -17,6 +17,7 @@ var Messages = []Message{
 	{"a7213dfe89324293a0dd5386c9cf0800", "configuration fault"},
 	{"67d1191fda8040bd919e9bc7f4a02d92", "configuration warning"},
 	{"fd95588c5e4e410bb14cf51964cd1715", "divert switched by an operator"},
+	{"b81f6e2d94c74a0fa35c0d7be1926f48", "selftest asked for by an operator"},
 	{"6d0c1c0a5b1f4f39a2e7f1c7f5c0b9e4", "drain switched by an operator"},
 	{"d561cab77e4d473db44d04cb5f0f2c02", "diversion is suspended"},
 	{"3c85b930b9f0420f929e04e213311e91", "diversion is back"},

@@ -114,9 +114,9 @@ func (a *app) printDrain(d *noc.Drain) error {
 func (a *app) queueCommand() *cobra.Command {
 	return a.remote(&cobra.Command{
 		Use:   "queue",
-		Short: "Show what has not ended, by state, app and account",
+		Short: "Show what has not ended, by state, plan, app and account",
 		Long: "Show the diverted messages that have not ended, and those of which only the receipt is\n" +
-			"left, by state, app and account, with the time since the oldest of them came.",
+			"left, by state, transmission plan, app and account, with the time since the oldest of them came.",
 		Example: "  shunt queue\n  shunt queue --json",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -133,9 +133,9 @@ func (a *app) queueCommand() *cobra.Command {
 				}
 				now := time.Now()
 				return a.table(func(w io.Writer) {
-					row(w, "STATE", "APP", "ACCOUNT", "MESSAGES", "RECEIPTS DUE", "OLDEST")
+					row(w, "STATE", "PLAN", "APP", "ACCOUNT", "MESSAGES", "RECEIPTS DUE", "OLDEST")
 					for _, q := range all {
-						row(w, q.State, q.App, q.Account, q.Messages, q.ReceiptsDue, age(now, q.Oldest))
+						row(w, q.State, q.Plan, q.App, q.Account, q.Messages, q.ReceiptsDue, age(now, q.Oldest))
 					}
 				})
 			})

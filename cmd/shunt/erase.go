@@ -37,7 +37,7 @@ func (a *app) eraseCommand() *cobra.Command {
 		},
 	}
 	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for what is pending")
-	return a.showsNumbers(a.remote(c))
+	return completes(a.showsNumbers(a.remote(c)), a.names(noc.NamesNumbers), nil)
 }
 
 func (a *app) erase(ctx context.Context, n *noc.Client, number string, wait time.Duration) error {

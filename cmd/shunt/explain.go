@@ -73,7 +73,9 @@ func (a *app) explainCommand() *cobra.Command {
 			panic(err) // there is no such flag
 		}
 	}
-	return a.showsNumbers(a.remote(c))
+	return completes(a.showsNumbers(a.remote(c)), nil, map[string]completion{
+		"to": a.names(noc.NamesNumbers), "esme": a.names(noc.NamesAccounts),
+	})
 }
 
 // validityPeriod is a duration as a relative time; what is one of SMPP stays.

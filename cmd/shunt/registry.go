@@ -80,11 +80,13 @@ func (a *app) putCommand() *cobra.Command {
 			panic(err) // only for a flag that is not there
 		}
 	}
-	return a.showsNumbers(a.remote(c))
+	return completes(a.showsNumbers(a.remote(c)), a.names(noc.NamesNumbers), map[string]completion{
+		"app": a.names(noc.NamesApps), "platform": oneOf("apns", "fcm"), "state": oneOf("active", "inactive"),
+	})
 }
 
 func (a *app) getCommand() *cobra.Command {
-	return a.showsNumbers(a.remote(&cobra.Command{
+	c := a.showsNumbers(a.remote(&cobra.Command{
 		Use:     "get NUMBER",
 		Short:   "Show a number's devices",
 		Example: "  shunt registry get +447700900042",
@@ -102,6 +104,7 @@ func (a *app) getCommand() *cobra.Command {
 			})
 		},
 	}))
+	return completes(c, a.names(noc.NamesNumbers), nil)
 }
 
 func (a *app) rmCommand() *cobra.Command {
@@ -128,7 +131,7 @@ func (a *app) rmCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&device, "device", "", "only this device (default: the whole number)")
-	return a.showsNumbers(a.remote(c))
+	return completes(a.showsNumbers(a.remote(c)), a.names(noc.NamesNumbers), nil)
 }
 
 func (a *app) countCommand() *cobra.Command {

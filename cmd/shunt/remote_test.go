@@ -55,6 +55,12 @@ func (f *figures) SetDrain(on bool) noc.Drain {
 	return f.drain
 }
 
+func (f *figures) Prove(context.Context) (noc.Proof, bool) { return noc.Proof{}, true }
+
+func (f *figures) Names() (accounts, apps []string) {
+	return []string{"bank", "shop"}, []string{"chat"}
+}
+
 func (f *figures) Reload(context.Context) (noc.Reload, error) { return f.reloaded, f.refuses }
 
 func (f *figures) Watch(_ context.Context, n msg.Number, see func(*noc.Passed) error) error {
@@ -215,12 +221,12 @@ func TestSessions(t *testing.T) {
 		t.Errorf("sessions --json of none = %q", got)
 	}
 	r.gateway.binds = []noc.Session{
-		{SystemID: "bank", Bind: "transceiver", State: "bound", Version: 0x34, Peer: "192.0.2.1:4711", Upstream: "198.51.100.7:2775", Since: time.Now().Add(-time.Minute), PDUsIn: 70, PDUsOut: 8, WindowIn: 1},
-		{SystemID: "news-of-the-day", Bind: "receiver", State: "bound", Peer: "192.0.2.2:1", LastError: "reset"},
+		{ID: 7, SystemID: "bank", Bind: "transceiver", State: "bound", Version: 0x34, Peer: "192.0.2.1:4711", Upstream: "198.51.100.7:2775", Since: time.Now().Add(-time.Minute), PDUsIn: 70, PDUsOut: 8, WindowIn: 1},
+		{ID: 12, SystemID: "news-of-the-day", Bind: "receiver", State: "bound", Peer: "192.0.2.2:1", LastError: "reset"},
 	}
-	want := regexp.MustCompile(`^SYSTEM_ID        BIND         STATE  VERSION  PEER            UPSTREAM           AGE   PDUS IN  PDUS OUT  PDUS/S  WINDOW IN  WINDOW OUT  LAST ERROR
-bank             transceiver  bound  3.4      192.0.2.1:4711  198.51.100.7:2775  1m\ds  70       8         0       1          0           -
-news-of-the-day  receiver     bound  -        192.0.2.2:1     -                  -     0        0         0       0          0           reset
+	want := regexp.MustCompile(`^ID  SYSTEM_ID        BIND         STATE  VERSION  PEER            UPSTREAM           AGE   PDUS IN  PDUS OUT  PDUS/S  WINDOW IN  WINDOW OUT  LAST ERROR
+7   bank             transceiver  bound  3.4      192.0.2.1:4711  198.51.100.7:2775  1m\ds  70       8         0       1          0           -
+12  news-of-the-day  receiver     bound  -        192.0.2.2:1     -                  -     0        0         0       0          0           reset
 $`)
 	if got := r.ok("sessions"); !want.MatchString(got) {
 		t.Errorf("sessions =\n%swant\n%s", got, want)

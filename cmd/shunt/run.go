@@ -35,7 +35,7 @@ func startGateway(ctx context.Context, cfg *config.Config, log *slog.Logger, rel
 		case !errors.Is(err, store.ErrNoRoom):
 			return err
 		}
-		if err := gateway.Transit(ctx, cfg, log, manager); err != nil || ctx.Err() != nil {
+		if err := gateway.Transit(ctx, cfg, log, buildVersion(), manager); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}

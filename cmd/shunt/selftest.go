@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,48 +19,84 @@ import (
 	"shunt/systemd"
 )
 
+// What a check comes to.
+const (
+	resultOK         = "ok"
+	resultWarning    = "warning"     // works, and will not for long
+	resultWrong      = "wrong"       // exit 1
+	resultNotChecked = "not checked" // nothing is known, which is no proof
+)
+
 // finding is what one check of the selftest came to.
 type finding struct {
 	Check  string `json:"check"`
-	OK     bool   `json:"ok"`
+	Result string `json:"result"`
+	OK     bool   `json:"ok"` // ok, or a warning
 	Detail string `json:"detail"`
 	Do     string `json:"do,omitempty"` // what to do about it
+}
+
+func ok(check, detail string) finding { return finding{check, resultOK, true, detail, ""} }
+
+func warning(check, detail, do string) finding {
+	return finding{check, resultWarning, true, detail, do}
+}
+
+func wrong(check, detail, do string) finding { return finding{check, resultWrong, false, detail, do} }
+
+func notChecked(check, detail, do string) finding {
+	return finding{check, resultNotChecked, false, detail, do}
 }
 
 func (a *app) selftestCommand() *cobra.Command {
 	var sim string
 	var timeout time.Duration
+	var quick bool
 	c := &cobra.Command{
 		Use:   "selftest",
 		Short: "Prove that this machine can do the job, and say what is wrong",
-		Long: "Ask the running gateway how it is, and run a second gateway of the same binary, with\n" +
-			"simulators around it, on loopback and in a directory of its own that is removed after\n" +
-			"success: SMPP in and out, store, push, claims, fallback and receipts of 200 messages, every\n" +
-			"one accounted for. The running gateway is only asked: no message, registration or bind of\n" +
-			"the test reaches it. shuntsim is looked for beside this binary and then in PATH.",
-		Example: "  shunt selftest\n  shunt selftest --json",
+		Long: "Ask the running gateway how it is and have it prove itself: it writes a line to its log, which\n" +
+			"is then looked for in the journal, and a file beside its stores, and reads its certificates\n" +
+			"again. Look at the clock. Then run a second gateway of the same binary, with simulators around\n" +
+			"it, on loopback and in a directory of its own that is removed after success: SMPP in and out,\n" +
+			"store, push, claims, fallback and receipts of 200 messages, every one accounted for. No\n" +
+			"message, registration or bind of the test reaches the running gateway. shuntsim is looked for\n" +
+			"beside this binary and then in PATH. What cannot be looked at is \"not checked\", and no proof.",
+		Example: "  shunt selftest\n  shunt selftest --json\n  shunt selftest --quick",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var all []finding
 			err := a.ask(func(n *noc.Client) error {
 				st, err := n.Status(c.Context())
+				if err != nil {
+					return err
+				}
+				p, err := n.Prove(c.Context())
 				if err == nil {
-					all = append(all, judgeStatus(&st)...)
+					all = append(judgeStatus(&st), judgeData(&p.Data))
+					all = append(all, judgeCertificates(p.Certificates, time.Now())...)
+					all = append(all, proveClock(&p, time.Now()), proveJournal(c.Context(), &p, systemd.JournalSocket))
 				}
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			all = append(all, judgeJournal(systemd.JournalSocket))
-			all = append(all, runDemo(c.Context(), sim, timeout))
+			if quick {
+				all = append(all, notChecked(simulated, "left out by --quick", ""))
+			} else {
+				all = append(all, runDemo(c.Context(), sim, timeout))
+			}
 			return a.printFindings(all)
 		},
 	}
 	c.Flags().StringVar(&sim, "shuntsim", "", "the simulators' binary (default: beside this one, then PATH)")
 	c.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "how long the run with simulators may take")
+	c.Flags().BoolVar(&quick, "quick", false, "leave out the run with simulators")
 	return a.remote(c)
 }
+
+const simulated = "simulated traffic"
 
 // remedies are what to do about a reason why nothing is diverted.
 var remedies = map[string]string{
@@ -74,64 +109,54 @@ var remedies = map[string]string{
 
 // judgeStatus says what is wrong with the running gateway.
 func judgeStatus(st *noc.Status) []finding {
-	all := []finding{{Check: "gateway", OK: !st.Drain, Detail: fmt.Sprintf("%s, shunt %s, divert %s", st.Node, st.Version, st.Divert)}}
+	detail := fmt.Sprintf("%s, shunt %s, divert %s", st.Node, st.Version, st.Divert)
+	all := []finding{ok("gateway", detail)}
 	if st.Drain {
-		all[0].Detail += ", takes no new binds or submits"
-		all[0].Do = "shunt undrain, when the node is to serve again"
+		all[0] = wrong("gateway", detail+", takes no new binds or submits", "shunt undrain, when the node is to serve again")
 	}
-	diversion := finding{Check: "diversion", OK: true, Detail: "nothing keeps messages from the app"}
+	diversion := ok("diversion", "nothing keeps messages from the app")
 	switch {
 	case st.Divert == "off":
 		diversion.Detail = "is switched off"
 	case len(st.FailOpen) > 0:
-		diversion.OK, diversion.Detail = false, "messages are plain SMS because of "+strings.Join(st.FailOpen, ", ")
 		var do []string
 		for _, r := range st.FailOpen {
 			if text := remedies[r]; text != "" {
 				do = append(do, text)
 			}
 		}
-		diversion.Do = strings.Join(do, "; ")
+		diversion = wrong("diversion", "messages are plain SMS because of "+strings.Join(st.FailOpen, ", "), strings.Join(do, "; "))
 	}
 	all = append(all, diversion)
 	for _, o := range st.Own {
-		f := finding{Check: "own bind " + o.SMSC, OK: o.State == "bound", Detail: o.State}
-		if !f.OK {
-			f.Detail += ", " + o.LastError
-			f.Do = remedies["fallback-unbound"]
+		if o.State == "bound" {
+			all = append(all, ok("own bind "+o.SMSC, o.State))
+		} else {
+			all = append(all, wrong("own bind "+o.SMSC, o.State+", "+o.LastError, remedies["fallback-unbound"]))
 		}
-		all = append(all, f)
 	}
 	for i := range st.Push {
 		l := &st.Push[i]
-		f := finding{Check: fmt.Sprintf("push %s by %s", l.App, l.Provider), OK: l.Breaker == push.BreakerClosed.String(), Detail: pushLine(l)}
-		if !f.OK {
-			f.Do = "check the network and the app's keys; it is tried again by itself"
+		check := fmt.Sprintf("push %s by %s", l.App, l.Provider)
+		if l.Breaker == push.BreakerClosed.String() {
+			all = append(all, ok(check, pushLine(l)))
+		} else {
+			all = append(all, wrong(check, pushLine(l), "check the network and the app's keys; it is tried again by itself"))
 		}
-		all = append(all, f)
 	}
-	s := &st.Spool
-	f := finding{Check: "store", OK: true, Detail: fmt.Sprintf("%d messages live, %d commits, slowest %s", s.LiveTotal, s.Commits, s.CommitMax.Round(time.Microsecond))}
-	switch {
-	case s.LastError != nil && time.Since(s.LastErrorAt) < time.Hour:
-		f.OK, f.Detail, f.Do = false, fmt.Sprintf("a write failed %s ago: %v", age(time.Now(), s.LastErrorAt), s.LastError), "look at the disk under node.data_dir"
-	case s.SetAside > 0 || st.Registered.Corrupt > 0:
-		f.OK, f.Detail, f.Do = false, fmt.Sprintf("%d messages and %d registrations cannot be read", s.SetAside, st.Registered.Corrupt), "see the log for which, and restore the registry from a backup"
-	}
-	return append(all, f)
+	return append(all, judgeStore(st))
 }
 
-// judgeJournal tells whether journald takes lines at its socket.
-func judgeJournal(path string) finding {
-	f := finding{Check: "journal", Detail: path}
-	conn, err := net.Dial("unixgram", path)
-	if err != nil {
-		f.Detail, f.Do = err.Error(), "systemctl status systemd-journald; without a journal, log to stderr with --log-format text"
-		return f
+func judgeStore(st *noc.Status) finding {
+	s := &st.Spool
+	switch {
+	case s.LastError != nil && time.Since(s.LastErrorAt) < time.Hour:
+		return wrong("store", fmt.Sprintf("a write failed %s ago: %v", age(time.Now(), s.LastErrorAt), s.LastError), "look at the disk under node.data_dir")
+	case s.SetAside > 0 || st.Registered.Corrupt > 0:
+		return wrong("store", fmt.Sprintf("%d messages and %d registrations cannot be read", s.SetAside, st.Registered.Corrupt),
+			"see the log for which, and restore the registry from a backup")
 	}
-	_ = conn.Close()
-	f.OK = true
-	return f
+	return ok("store", fmt.Sprintf("%d messages live, %d commits, slowest %s", s.LiveTotal, s.Commits, s.CommitMax.Round(time.Microsecond)))
 }
 
 // findSim is the path of shuntsim.
@@ -148,16 +173,13 @@ func findSim(given, self string) (string, error) {
 
 // runDemo runs a gateway of this binary among simulators.
 func runDemo(ctx context.Context, given string, timeout time.Duration) finding {
-	f := finding{Check: "simulated traffic"}
 	self, err := os.Executable()
 	if err != nil {
-		f.Detail, f.Do = err.Error(), "run this command by its full path"
-		return f
+		return wrong(simulated, err.Error(), "run this command by its full path")
 	}
 	sim, err := findSim(given, self)
 	if err != nil {
-		f.Detail, f.Do = fmt.Sprintf("shuntsim cannot be run: %v", err), "install shuntsim beside shunt, or name it with --shuntsim"
-		return f
+		return wrong(simulated, fmt.Sprintf("shuntsim cannot be run: %v", err), "install shuntsim beside shunt, or name it with --shuntsim")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -165,21 +187,20 @@ func runDemo(ctx context.Context, given string, timeout time.Duration) finding {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = 20 * time.Second
 	out, err := cmd.CombinedOutput()
+	accounted := ""
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "accounted for") {
-			f.Detail = strings.TrimSpace(line)
+			accounted = strings.TrimSpace(line)
 		}
 	}
 	switch {
-	case err == nil && f.Detail != "":
-		f.OK = true
+	case err == nil && accounted != "":
+		return ok(simulated, accounted)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		f.Detail, f.Do = fmt.Sprintf("did not end within %s", timeout), "look at the load of this machine and its disk, or allow more with --timeout"
-	default:
-		f.Detail = strings.TrimSpace(fmt.Sprintf("%s (%v)", lastLine(string(out)), err))
-		f.Do = fmt.Sprintf("run `%s demo --shunt %s` and read its logs, whose folder it names", sim, self)
+		return wrong(simulated, fmt.Sprintf("did not end within %s", timeout), "look at the load of this machine and its disk, or allow more with --timeout")
 	}
-	return f
+	return wrong(simulated, strings.TrimSpace(fmt.Sprintf("%s (%v)", lastLine(string(out)), err)),
+		fmt.Sprintf("run `%s demo --shunt %s` and read its logs, whose folder it names", sim, self))
 }
 
 func lastLine(s string) string {
@@ -187,25 +208,25 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// printFindings shows them; one that is not OK is exit 1.
+// printFindings shows them; one that is wrong is exit 1.
 func (a *app) printFindings(all []finding) error {
-	ok := true
+	sound := true
 	for _, f := range all {
-		ok = ok && f.OK
+		sound = sound && f.Result != resultWrong
 	}
 	var err error
 	if a.json {
 		err = a.writeJSON(struct {
 			OK     bool      `json:"ok"`
 			Checks []finding `json:"checks"`
-		}{ok, all})
+		}{sound, all})
 	} else {
 		err = a.table(func(w io.Writer) {
 			row(w, "CHECK", "RESULT", "DETAIL")
 			for _, f := range all {
-				result := "ok"
-				if !f.OK {
-					result = "WRONG"
+				result := f.Result
+				if result == resultWrong {
+					result = strings.ToUpper(result)
 				}
 				row(w, f.Check, result, f.Detail)
 				if f.Do != "" {
@@ -214,7 +235,7 @@ func (a *app) printFindings(all []finding) error {
 			}
 		})
 	}
-	if err == nil && !ok {
+	if err == nil && !sound {
 		err = errSaid
 	}
 	return err

@@ -29,7 +29,7 @@ func TestSelftestJudges(t *testing.T) {
 			Push: []noc.PushLane{{App: "chat", Provider: "apns", Breaker: "closed"}}, Spool: spool.Stats{},
 		}
 		for _, f := range judgeStatus(&st) {
-			if !f.OK || f.Do != "" {
+			if !f.OK || f.Result != resultOK || f.Do != "" {
 				t.Errorf("a sound gateway: %+v", f)
 			}
 		}
@@ -43,9 +43,6 @@ func TestSelftestJudges(t *testing.T) {
 		if len(do) != 1 || !strings.Contains(do[0], want) {
 			t.Errorf("broken: do %q, want one with %q", do, want)
 		}
-	}
-	if f := judgeJournal(filepath.Join(t.TempDir(), "none")); f.OK || !strings.Contains(f.Do, "systemd-journald") {
-		t.Errorf("no journal: %+v", f)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,9 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		c := &st.Counters
 		row(w, "submits", fmt.Sprintf("%d: forwarded %d, diverted %d, shadow %d", c.SubmitsIn, c.Forwarded, c.Diverted, c.Shadow))
 		row(w, "reasons", counts(c.Reasons))
+		for i := range st.Answers {
+			row(w, label(i, "answers"), answersLine(&st.Answers[i]))
+		}
 		row(w, "pushes", counts(c.Pushes))
 		if len(c.Edge) > 0 {
 			row(w, "edge", counts(c.Edge))
@@ -101,6 +105,26 @@ func pushLine(l *noc.PushLane) string {
 	return text
 }
 
+func answersLine(a *noc.Answers) string {
+	by := map[string]string{"smpp": "by the SMSC", "app": "of diverted ones"}[a.Leg]
+	if a.Count == 0 {
+		return by + ": none in the last minute"
+	}
+	return fmt.Sprintf("%s: half within %s, 99 %% within %s, of %d in the last minute", by, seconds(a.P50), seconds(a.P99), a.Count)
+}
+
+// seconds are some, with three digits.
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
 func externalLine(r *noc.ExternalRegistry) string {
 	text := fmt.Sprintf("%s: breaker %s", r.Name, r.Breaker)
 	if r.Breaker != push.BreakerClosed.String() {
@@ -127,16 +151,30 @@ func registryLine(st *noc.Status) string {
 }
 
 func (a *app) sessionsCommand() *cobra.Command {
-	return a.remote(&cobra.Command{
-		Use:     "sessions",
+	c := a.remote(&cobra.Command{
+		Use:     "sessions [ID|SYSTEM_ID]",
 		Short:   "List the ESMEs' binds",
-		Example: "  shunt sessions",
-		Args:    noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Long:    "List the ESMEs' binds, or one by its id, or those of one account.",
+		Example: "  shunt sessions\n  shunt sessions bank --json",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("sessions takes only one ID or SYSTEM_ID")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
 			return a.ask(func(n *noc.Client) error {
 				all, err := n.Sessions(c.Context())
 				if err != nil {
 					return err
+				}
+				if len(args) > 0 {
+					all = slices.DeleteFunc(all, func(s noc.Session) bool {
+						return s.SystemID != args[0] && strconv.FormatUint(s.ID, 10) != args[0]
+					})
+					if len(all) == 0 {
+						return fmt.Errorf("no bind has the id or system_id %q", args[0])
+					}
 				}
 				if a.json {
 					return a.writeJSON(map[string][]noc.Session{"sessions": all})
@@ -147,15 +185,16 @@ func (a *app) sessionsCommand() *cobra.Command {
 				}
 				now := time.Now()
 				return a.table(func(w io.Writer) {
-					row(w, "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
+					row(w, "ID", "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
 					for _, s := range all {
-						row(w, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
+						row(w, s.ID, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
 							s.PDUsIn, s.PDUsOut, s.Rate, s.WindowIn, s.WindowOut, s.LastError)
 					}
 				})
 			})
 		},
 	})
+	return completes(c, a.names(noc.NamesAccounts, noc.NamesSessions), nil)
 }
 
 // label names the first of several rows.

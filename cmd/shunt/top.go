@@ -206,6 +206,9 @@ func screen(s *snapshot, commits []float64, width, height int) string {
 		line("FAIL OPEN %s", strings.Join(st.FailOpen, ", "))
 	}
 	line("submits  %.0f/s, diverted %.0f/s; %.1f %% of all diverted", s.Submits, s.Diverted, 100*s.Share)
+	for i := range st.Answers {
+		line("answers  %s", answersLine(&st.Answers[i]))
+	}
 	line("binds    tx %d, rx %d, trx %d; upstream %d", st.Binds.Transmitter, st.Binds.Receiver, st.Binds.Transceiver, st.Binds.Upstream)
 	for _, o := range st.Own {
 		line("own      %s: %s, window %d %s", o.SMSC, o.State, o.Window, o.LastError)

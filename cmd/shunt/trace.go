@@ -72,7 +72,7 @@ func (a *app) traceCommand() *cobra.Command {
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens next")
 	c.Flags().BoolVar(&watch, "watch", false, "show every PDU to and from the NUMBER from now on")
 	c.Flags().DurationVar(&watchFor, "for", time.Hour, "how long to watch")
-	return c
+	return completes(c, a.names(noc.NamesMessages, noc.NamesNumbers), nil)
 }
 
 // printPassed writes a PDU as it passes.
@@ -156,6 +156,9 @@ func (a *app) printTrace(t *noc.Trace) error {
 		row(w, "to", t.Number)
 		row(w, "from", fmt.Sprintf("%s, of ESME %s", t.From, t.Account.SystemID))
 		row(w, "app", t.App)
+		if t.Plan != "" {
+			row(w, "plan", t.Plan)
+		}
 		if t.Letter != "" {
 			row(w, "part", fmt.Sprintf("%d of %d, for the app one message: %s", t.Part, t.Parts, t.Letter))
 		}

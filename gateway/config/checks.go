@@ -202,6 +202,14 @@ func loopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback() || host == "localhost"
 }
 
+// pageHost takes a name that a browser may ask the page under.
+func pageHost(s string) error {
+	if _, err := netip.ParseAddr(s); err == nil || !hostName(s) {
+		return errors.New(quote(s) + ` is no name, want one such as "noc.example.net", without a port; addresses need not be listed`)
+	}
+	return nil
+}
+
 // hostName takes an IP address or a DNS name (RFC 1123 §2.1).
 func hostName(s string) bool {
 	if _, err := netip.ParseAddr(s); err == nil {

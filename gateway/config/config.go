@@ -306,7 +306,8 @@ type NOC struct {
 	Socket string // path of the unix socket
 	Listen string // host:port; without TLS loopback only: the page, metrics, health
 	TLS    *ServerTLS
-	Token  Secret // typed by an operator who switches something on the page; empty: the page only shows
+	Hosts  []string // names that the page is asked under, beside addresses, localhost and those of its certificate
+	Token  Secret   // typed by an operator who switches something on the page; empty: the page only shows
 
 	AlarmWebhook      string // URL that alarms are sent to: https, or http to loopback; "": nowhere
 	AlarmWebhookToken Secret // sent as bearer; empty: none

@@ -234,7 +234,7 @@ func TestFull(t *testing.T) {
 			Streams: 500, StreamGrace: 2 * time.Second, ReplyValidity: 24 * time.Hour,
 		},
 		NOC: NOC{
-			Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465", AlarmWebhook: "https://noc.example.com/hooks/1?node=edge",
+			Socket: "/tmp/noc.sock", Listen: "127.0.0.1:9465", Hosts: []string{"noc.example.com", "edge-1"}, AlarmWebhook: "https://noc.example.com/hooks/1?node=edge",
 			AlarmWebhookToken: Secret{path: filepath.Join(creds, "own.password")}, AlarmWebhookCA: Secret{path: filepath.Join(creds, "ca.pem")},
 		},
 		Log: Log{FullNumbers: true, Level: slog.LevelDebug, Messages: MessagesAll},

@@ -521,6 +521,7 @@ func (l *loader) rest(file *section, c *Config) {
 		allowed = listenAddr
 	}
 	c.NOC.Listen = get(s, "listen", "127.0.0.1:9464", str(allowed))
+	c.NOC.Hosts = list(s, "hosts", nil, pageHost)
 	c.NOC.Token = s.secret("token_file", "", checkPageToken)
 	c.NOC.AlarmWebhook = get(s, "alarm_webhook", "", str(webhook))
 	c.NOC.AlarmWebhookToken = s.secret("alarm_webhook_token_file", "", checkToken)

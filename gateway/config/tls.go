@@ -25,6 +25,14 @@ type ClientTLS struct {
 // minTLS is the oldest version spoken on either side (RFC 8996).
 const minTLS = tls.VersionTLS12
 
+// PEM is the certificate chain; nil for a nil t.
+func (t *ServerTLS) PEM() []byte {
+	if t == nil {
+		return nil
+	}
+	return t.Cert.Bytes()
+}
+
 // Config is what a listener serves with; nil for a nil t.
 func (t *ServerTLS) Config() (*tls.Config, error) {
 	if t == nil {

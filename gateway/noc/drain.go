@@ -27,11 +27,12 @@ type Drain struct {
 // QueueKey is what a row of the queue is about.
 type QueueKey struct {
 	State   msg.State `json:"state"`
+	Plan    string    `json:"plan"` // by whose name they were diverted; "" if an earlier version did
 	App     string    `json:"app"`
 	Account string    `json:"account"`
 }
 
-// Queue counts the live messages of one state, app and account.
+// Queue counts the live messages of one state, plan, app and account.
 type Queue struct {
 	QueueKey
 	Messages    int       `json:"messages"`
@@ -39,14 +40,14 @@ type Queue struct {
 	Oldest      time.Time `json:"oldest"`
 }
 
-// SortQueue orders rows by state, app and account.
+// SortQueue orders rows by state, plan, app and account.
 func SortQueue(all map[QueueKey]*Queue) []Queue {
 	rows := make([]Queue, 0, len(all))
 	for q := range maps.Values(all) {
 		rows = append(rows, *q)
 	}
 	slices.SortFunc(rows, func(a, b Queue) int {
-		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.App, b.App), cmp.Compare(a.Account, b.Account))
+		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Plan, b.Plan), cmp.Compare(a.App, b.App), cmp.Compare(a.Account, b.Account))
 	})
 	return rows
 }

@@ -33,6 +33,10 @@ type Gateway interface {
 	// Watch tells of what passes to and from a number until ctx is done, or see
 	// ends it with an error. ErrTooManyWatches: enough others watch.
 	Watch(ctx context.Context, n msg.Number, see func(*Passed) error) error
+	// Prove has the node prove itself; false: another one asks at the moment.
+	Prove(ctx context.Context) (Proof, bool)
+	// Names are those of accounts and apps in the configuration.
+	Names() (accounts, apps []string)
 	// Erase removes a number from registry, spool and call detail records; what
 	// is pending stays and is counted.
 	Erase(ctx context.Context, n msg.Number) (Erased, error)
@@ -76,6 +80,7 @@ type Spool interface {
 	Trace(id msg.ID) ([]spool.Step, error)
 	Resolve(wireID string) (msg.ID, bool)
 	Recent(n msg.Number, limit int) ([]spool.Record, error)
+	Latest(prefix string, limit int) []spool.Record // live, by message_id, the newest first
 }
 
 // Status is the gateway at a glance.
@@ -85,6 +90,10 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Divert  string    `json:"divert"`
 	Drain   bool      `json:"draining"` // takes no new binds or submits
+
+	// Transit: the disk had no room for the stores at the start, so that everything
+	// passes and nothing else is done.
+	Transit bool `json:"transit,omitempty"`
 
 	IndexReady bool           `json:"index_ready"` // false: the registry's index is loading, everything is forwarded
 	IndexBytes int64          `json:"index_bytes"`
@@ -108,8 +117,20 @@ type Status struct {
 	UpstreamError   string    `json:"upstream_error,omitempty"`
 	UpstreamErrorAt time.Time `json:"upstream_error_at,omitzero"`
 
+	Answers []Answers `json:"answers"` // to submits, in the last minute
+
 	Alarms       []alarm.Alarm `json:"alarms"`        // that are raised, the critical ones first
 	AlarmsRaised uint64        `json:"alarms_raised"` // since the start
+}
+
+// Answers is what it took to answer submits of one leg: smpp, by the SMSC, of one
+// message at a time on each bind; app, of every diverted one. In seconds, from
+// buckets.
+type Answers struct {
+	Leg   string  `json:"leg"`
+	Count uint64  `json:"count"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
 }
 
 // BindCounts are sessions that are bound.
@@ -182,6 +203,7 @@ type Counters struct {
 
 // Session is one ESME's bind and what it is connected to.
 type Session struct {
+	ID        uint64    `json:"id"` // counts the binds since the start; traces have it
 	SystemID  string    `json:"system_id"`
 	Bind      string    `json:"bind"` // transmitter, receiver, transceiver
 	State     string    `json:"state"`
@@ -311,6 +333,7 @@ type Trace struct {
 	From    string      `json:"from"`
 	Account msg.Account `json:"account"`
 	App     string      `json:"app"`
+	Plan    string      `json:"plan,omitempty"`
 
 	// Of a part of a long message: the id of the part that is pushed, and which
 	// of how many this one is.

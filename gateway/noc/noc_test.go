@@ -104,6 +104,12 @@ func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 	return Erased{Registered: true, Messages: 3, Pending: 1}, nil
 }
 
+func (g *testGateway) Prove(context.Context) (Proof, bool) { return Proof{}, true }
+
+func (g *testGateway) Names() (accounts, apps []string) {
+	return []string{"bank", "shop"}, []string{"chat"}
+}
+
 func (g *testGateway) Reload(context.Context) (Reload, error) {
 	return Reload{Changed: []string{"policy.share"}}, g.refuse
 }

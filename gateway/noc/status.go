@@ -106,6 +106,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	if j.External == nil {
 		j.External = []ExternalRegistry{}
 	}
+	if j.Answers == nil {
+		j.Answers = []Answers{}
+	}
 	if j.Own == nil {
 		j.Own = []OwnBind{}
 	}

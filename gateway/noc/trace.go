@@ -70,7 +70,7 @@ func tracesOf(s Spool, recs []spool.Record, clear bool) ([]Trace, error) {
 func traceOf(r *spool.Record, steps []spool.Step, clear bool) Trace {
 	t := Trace{
 		ID: r.ID.String(), WireID: r.WireID, Number: shown(r.To, clear), From: sender(r.From, clear),
-		Account: r.Account, App: r.App, State: r.State, Since: r.Since.UTC(),
+		Account: r.Account, App: r.App, Plan: r.Plan, State: r.State, Since: r.Since.UTC(),
 		ReceivedAt: r.ReceivedAt.UTC(), ClaimBy: r.ClaimBy, ExpiresAt: r.ExpiresAt.UTC(), DoneAt: r.DoneAt,
 		Device: r.Device, Read: r.Read, Prefer: r.Prefer.String(),
 		SMSAttempts: int(r.SMSAttempts), Resubmits: int(r.Resubmits),

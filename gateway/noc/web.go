@@ -18,19 +18,22 @@ type Watched interface {
 	Verdicts() map[string]map[string]uint64 // submits since the start by account and msg.Reason
 }
 
-// WebOptions are what NewWeb needs; all of it but Page is required.
+// WebOptions are what NewWeb needs; Gateway and Log are required.
 type WebOptions struct {
 	Gateway Watched
 	Log     *slog.Logger
 	Timings func(io.Writer)             // writes histograms for /metrics; may be nil
 	Page    map[string]http.HandlerFunc // by pattern of the mux; nil: no page
+	Hosts   []string                    // names that it is asked under, beside addresses, localhost and Cert's
+	Cert    []byte                      // in PEM; nil: none
 }
 
 // Web answers monitoring: /metrics, /healthz, /readyz, and what the page has.
 // It changes nothing and is safe for concurrent use.
 type Web struct {
-	o   WebOptions
-	mux *http.ServeMux
+	o     WebOptions
+	mux   *http.ServeMux
+	hosts *hosts
 
 	mu    sync.Mutex // one scrape at a time
 	named map[string]bool
@@ -48,7 +51,7 @@ const (
 
 // NewWeb prepares the server. It starts no goroutine; see ServeOn.
 func NewWeb(o WebOptions) *Web {
-	s := &Web{o: o, mux: http.NewServeMux(), named: make(map[string]bool)}
+	s := &Web{o: o, mux: http.NewServeMux(), hosts: newHosts(o.Hosts, o.Cert), named: make(map[string]bool)}
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
@@ -67,7 +70,9 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer") // a search has its number in the address
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Content-Security-Policy", policy)
-	s.mux.ServeHTTP(w, r)
+	if s.hosts.admits(w, r) {
+		s.mux.ServeHTTP(w, r)
+	}
 }
 
 func (s *Web) metrics(w http.ResponseWriter, _ *http.Request) {
@@ -91,12 +96,15 @@ type Readiness struct {
 	FailOpen []string `json:"fail_open"` // why nothing is diverted at the moment; messages pass all the same
 }
 
-// ReadinessOf judges whether messages get through: the index is there, and an
-// upstream is bound, or there is no bind of our own that would show that the
-// SMSC is away.
+// ReadinessOf judges whether peers should come here: messages get through, as the
+// index is there, and an upstream is bound, or there is no bind of our own that
+// would show that the SMSC is away; and the node is not being drained.
 func ReadinessOf(st *Status) Readiness {
 	r := Readiness{Why: []string{}, Divert: st.Divert, FailOpen: append([]string{}, st.FailOpen...)}
-	if !st.IndexReady {
+	if st.Drain {
+		r.Why = append(r.Why, "draining")
+	}
+	if !st.IndexReady && !st.Transit {
 		r.Why = append(r.Why, "index-loading")
 	}
 	up := st.Binds.Upstream > 0 || len(st.Own) == 0

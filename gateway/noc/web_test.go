@@ -19,8 +19,9 @@ func (w *watched) Status() Status                         { return w.status }
 func (w *watched) Verdicts() map[string]map[string]uint64 { return w.verdicts }
 
 func askWeb(s *Web, method, path string) *httptest.ResponseRecorder {
-	rec := httptest.NewRecorder()
-	s.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+	r.Host = "127.0.0.1:9464"
+	s.ServeHTTP(rec, r)
 	return rec
 }
 
@@ -86,6 +87,9 @@ func TestReadyz(t *testing.T) {
 		{"no own bind configured", Status{IndexReady: true}, 200, "[]"},
 		{"own bind down, nobody bound", Status{IndexReady: true, Own: []OwnBind{{State: "unbound"}}}, 503, "[no-upstream]"},
 		{"own bind down, an ESME bound", Status{IndexReady: true, Own: []OwnBind{{State: "unbound"}}, Binds: BindCounts{Upstream: 1}}, 200, "[]"},
+		{"draining", Status{IndexReady: true, Drain: true}, 503, "[draining]"},
+		{"draining, index loading", Status{Drain: true}, 503, "[draining index-loading]"},
+		{"transit", Status{Transit: true, FailOpen: []string{"spool-full"}}, 200, "[]"},
 		{"own bind half up", Status{IndexReady: true, Own: []OwnBind{{State: "1 of 2 bound"}}}, 200, "[]"},
 	} {
 		rec := askWeb(NewWeb(WebOptions{Gateway: &watched{status: c.st}, Log: slog.New(slog.DiscardHandler)}), "GET", "/readyz")

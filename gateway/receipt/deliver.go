@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ import (
 type Bind interface {
 	// InterfaceVersion is the one that the ESME announced.
 	InterfaceVersion() byte
+	// String names it in traces.
+	String() string
 	// Deliver sends p as a request of Shunt's own; done gets the response, or
 	// the reason why none came. An error means that done is not called.
 	Deliver(p pdu.PDU, done func(pdu.PDU, error)) error
@@ -209,7 +212,7 @@ func (d *Deliverer) sendOne(l *line) bool {
 		d.finished(l, q)
 		return true
 	}
-	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, q, resp, err) }); err != nil {
+	if err := bind.Deliver(p, func(resp pdu.PDU, err error) { d.answered(l, q, trip{bind, now}, resp, err) }); err != nil {
 		d.putBack(l, q, 0)
 		return false
 	}
@@ -254,7 +257,7 @@ func (d *Deliverer) abandon(l *line, q queued, why msg.Reason) {
 		d.postReply(q, true)
 		return
 	}
-	d.post(q, why, "")
+	d.post(q, d.o.Now(), why, "")
 }
 
 // putBack queues q again in its place; the account rests for a while.
@@ -267,8 +270,14 @@ func (d *Deliverer) putBack(l *line, q queued, rest time.Duration) {
 	}
 }
 
+// trip is the way of a receipt: to which bind, and since when.
+type trip struct {
+	bind Bind
+	sent time.Time
+}
+
 // answered takes the ESME's deliver_sm_resp, or the reason why there is none.
-func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
+func (d *Deliverer) answered(l *line, q queued, way trip, resp pdu.PDU, err error) {
 	if err != nil {
 		d.Repeated.Add(1)
 		d.putBack(l, q, 0)
@@ -281,11 +290,12 @@ func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 		d.putBack(l, q, time.Second)
 		return
 	}
-	reason, detail := msg.ReasonReceipt, ""
+	now, reason := d.o.Now(), msg.ReasonReceipt
+	detail := fmt.Sprintf("%s after %s, %s", st.Name(), now.Sub(way.sent).Round(100*time.Microsecond), way.bind)
 	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
 		d.Refused.Add(1)
-		reason, detail = msg.ReasonStatus, st.String()
-		d.o.Log.Warn("ESME refused a receipt", "kind", q.kind(), "msg_id", q.id.String(), "esme", l.account.SystemID, "status", detail)
+		reason = msg.ReasonStatus
+		d.o.Log.Warn("ESME refused a receipt", "kind", q.kind(), "msg_id", q.id.String(), "esme", l.account.SystemID, "status", st.String())
 	} else {
 		d.Sent.Add(1)
 	}
@@ -295,13 +305,13 @@ func (d *Deliverer) answered(l *line, q queued, resp pdu.PDU, err error) {
 		return
 	}
 	d.finished(l, q)
-	d.post(q, reason, detail)
+	d.post(q, now, reason, detail)
 }
 
 // post has the spool forget a receipt, and asks again until it has: nobody else
 // would, and the next start would send the receipt once more.
-func (d *Deliverer) post(q queued, reason msg.Reason, detail string) {
-	e := spool.Event{ID: q.id, Kind: msg.EvReceiptDone, Reason: reason, Detail: detail}
+func (d *Deliverer) post(q queued, at time.Time, reason msg.Reason, detail string) {
+	e := spool.Event{ID: q.id, Kind: msg.EvReceiptDone, At: at, Reason: reason, Detail: detail}
 	if q.notice != 0 {
 		e.Kind, e.Notice = msg.EvNoticeDone, q.notice
 	}
@@ -309,7 +319,7 @@ func (d *Deliverer) post(q queued, reason msg.Reason, detail string) {
 		switch err := res.Err; {
 		case err == nil, errors.Is(err, spool.ErrRefused), errors.Is(err, spool.ErrNotFound), errors.Is(err, spool.ErrClosed):
 		default: // the disk refused it
-			time.AfterFunc(writeRest, func() { d.post(q, reason, detail) })
+			time.AfterFunc(writeRest, func() { d.post(q, at, reason, detail) })
 		}
 	})
 }

@@ -311,6 +311,7 @@ func TestRestart(t *testing.T) {
 type session struct{ *smpp.Session }
 
 func (session) InterfaceVersion() byte { return 0x34 }
+func (session) String() string         { return "bind=7 rx 192.0.2.1:4711" }
 
 func (s session) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error { return s.Call(p, done) }
 

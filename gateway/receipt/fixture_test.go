@@ -189,6 +189,7 @@ type delivery struct {
 }
 
 func (b *scripted) InterfaceVersion() byte { return b.version }
+func (b *scripted) String() string         { return "bind=7 rx 192.0.2.1:4711" }
 
 func (b *scripted) Deliver(p pdu.PDU, done func(pdu.PDU, error)) error {
 	var m pdu.SM

@@ -4,6 +4,7 @@
 package upstream
 
 import (
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Decider interface {
 //
 // Two readers run, one a direction; each writes to the other's session.
 type Bind struct {
+	ID      uint64 // counts the binds of this process, from 1
 	Type    pdu.ID // the bind request
 	Account msg.Account
 	Version byte // interface_version that the ESME announced
@@ -54,6 +56,14 @@ type Bind struct {
 	ending    atomic.Int64  // a time.Duration: how long each side's unbind may take; 0 while the gateway runs
 
 	Reasons [64]atomic.Uint64 // verdicts by msg.Reason
+}
+
+// kinds are the short words for a bind's type.
+var kinds = map[pdu.ID]string{pdu.BindTransmitter: "tx", pdu.BindReceiver: "rx", pdu.BindTransceiver: "trx"}
+
+// String names the bind in a trace: its number, its type, and the ESME's address.
+func (b *Bind) String() string {
+	return "bind=" + strconv.FormatUint(b.ID, 10) + " " + kinds[b.Type] + " " + b.Peer()
 }
 
 // Transmits tells whether the ESME may submit on this bind (SMPP v3.4 §2.2).

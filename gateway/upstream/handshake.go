@@ -104,7 +104,7 @@ func (e *entry) bind(ctx context.Context, p pdu.PDU) (*Bind, error) {
 	e.down.Flush()
 	up.SetSequence(p.Seq())
 	b := &Bind{
-		Type: p.ID(), Version: req.InterfaceVersion, Since: time.Now(), smsc: to.Addr, down: e.down, up: up, decider: e.x.Decider, tap: e.x.Tap,
+		ID: e.x.bound.Add(1), Type: p.ID(), Version: req.InterfaceVersion, Since: time.Now(), smsc: to.Addr, down: e.down, up: up, decider: e.x.Decider, tap: e.x.Tap,
 		Account: msg.Account{SystemID: req.SystemID, SystemType: req.SystemType, AddressRange: req.AddressRange},
 	}
 	if decodeErr != nil {

@@ -36,6 +36,7 @@ type Proxy struct {
 
 	Counters Counters
 
+	bound atomic.Uint64 // binds so far
 	wg    sync.WaitGroup
 	once  sync.Once
 	gate  *gate
@@ -255,7 +256,7 @@ func (x *Proxy) serveSession(ctx context.Context, conn net.Conn, e *entry) {
 	if ctx.Err() != nil { // bound while Close was already under way
 		x.wg.Go(func() { b.unbind(time.Second) })
 	}
-	x.Log.Info("bound", "esme", b.Account.SystemID, "peer", b.Peer(), "bind", b.Type.String(), "version", fmt.Sprintf("0x%02X", b.Version))
+	x.Log.Info("bound", "session", b.ID, "esme", b.Account.SystemID, "peer", b.Peer(), "bind", b.Type.String(), "version", fmt.Sprintf("0x%02X", b.Version))
 	b.relay()
 	x.Hub.remove(b)
 	x.Log.Info("unbound", "esme", b.Account.SystemID, "peer", b.Peer(), "reason", *b.lastErr.Load())

@@ -176,6 +176,15 @@ func (s Status) String() string {
 	return fmt.Sprintf("0x%08X %s (%s)", uint32(s), known.name, known.text)
 }
 
+// Name is the specification's name, as ESME_ROK; where there is none, the code
+// in hexadecimal digits.
+func (s Status) Name() string {
+	if known, ok := statuses[s]; ok {
+		return known.name
+	}
+	return fmt.Sprintf("0x%08X", uint32(s))
+}
+
 // Temporary tells whether the same message may be accepted later: the SMSC
 // throttles, its queue is full, or it has a fault of its own (§5.1.3).
 func (s Status) Temporary() bool {

@@ -179,6 +179,7 @@ const (
 	extraOwed  = 1 << (iota + 1) // an octet
 	extraCause                   // an octet
 	extraDue                     // a time
+	extraPlan                    // a text
 )
 
 // Bits in the octet of a body's Prefer: Group, Number and Total follow the PDU;
@@ -240,6 +241,9 @@ func extraOf(r *Record) byte {
 	if !r.DueAt.IsZero() {
 		x |= extraDue
 	}
+	if r.Plan != "" {
+		x |= extraPlan
+	}
 	return x
 }
 
@@ -258,6 +262,9 @@ func appendExtra(b []byte, r *Record) []byte {
 	if x&extraDue != 0 {
 		b = appendTime(b, r.DueAt)
 	}
+	if x&extraPlan != 0 {
+		b = appendText(b, r.Plan)
+	}
 	return b
 }
 
@@ -273,6 +280,9 @@ func (d *decoder) extra(r *Record) {
 	}
 	if x&extraDue != 0 {
 		r.DueAt = d.time("due_at")
+	}
+	if x&extraPlan != 0 {
+		r.Plan = d.text("plan")
 	}
 }
 

@@ -42,7 +42,7 @@ func genRecord() *rapid.Generator[Record] {
 			ID: someID, WireID: wire, To: msg.Number(rapid.Uint64().Draw(t, "to")),
 			Hold: hold, DueAt: at("due"), Owed: msg.Notice(rapid.Byte().Draw(t, "owed")), Cause: msg.Reason(rapid.Byte().Draw(t, "cause")),
 			Account: msg.Account{SystemID: text("sid"), SystemType: text("stype"), AddressRange: text("range")},
-			App:     text("app"), From: text("from"),
+			App:     text("app"), Plan: text("plan"), From: text("from"),
 			Version: rapid.Byte().Draw(t, "v"), RegisteredDelivery: rapid.Byte().Draw(t, "rd"),
 			ReceivedAt: at("received"), ClaimBy: at("claim"), ExpiresAt: at("expires"),
 			Lease:  time.Duration(rapid.Int64().Draw(t, "lease")),

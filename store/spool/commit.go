@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -203,9 +204,9 @@ func (b *batch) accept(it *item) outcome {
 	if here || b.s.index.byID[m.ID] != nil {
 		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
 	}
-	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now}
+	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now, Detail: cut(m.Via, maxDetail)}
 	if m.Total > 0 {
-		it.event.Detail = fmt.Sprintf("part %d of %d, with %s", m.Number, m.Total, m.Group)
+		it.event.Detail = strings.TrimSpace(fmt.Sprintf("part %d of %d, with %s %s", m.Number, m.Total, m.Group, it.event.Detail))
 	}
 	d := draft{rec: newRecord(m), body: m}
 	if d.rec.Hold == msg.NoHold && b.waits(&d.rec) {
@@ -270,7 +271,7 @@ func (b *batch) happen(e *Event, timer bool) outcome {
 // trace notes the step that an applied event is.
 func (b *batch) trace(i int, e *Event, from msg.State) {
 	d := &b.drafts[i]
-	step := Step{At: e.At, Event: e.Kind, From: from, To: d.rec.State, Reason: e.Reason, Detail: e.detail()}
+	step := Step{At: e.At, Event: e.Kind, From: from, To: d.rec.State, Reason: e.Reason, Detail: e.Words()}
 	b.addStep(d, &step)
 }
 

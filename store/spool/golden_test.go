@@ -58,6 +58,8 @@ func TestGoldenRecords(t *testing.T) {
 	submitted.Peer, submitted.SMSID, submitted.SMSErr, submitted.Edition = "smsc-own", "1F", "00000058", 3
 	begun := submitted
 	begun.State, begun.SMSBegun, begun.Peer, begun.SMSID, begun.Edition = msg.Fallback, true, "", "", 0
+	planned := submitted
+	planned.Plan, planned.Cause = "news", msg.ReasonTimeout
 	delivered := one
 	delivered.State, delivered.Since, delivered.DoneAt = msg.Delivered, at.Add(31*time.Second), at.Add(5*time.Second)
 	delivered.Device, delivered.ReceiptDue, delivered.Read = "phone", true, true
@@ -68,6 +70,7 @@ func TestGoldenRecords(t *testing.T) {
 	}{
 		{"record_held_part", held, 1},
 		{"record_submitted", submitted, 7},
+		{"record_planned", planned, 7},
 		{"record_begun", begun, 5},
 		{"record_delivered", delivered, 4},
 	} {

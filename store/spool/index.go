@@ -2,6 +2,7 @@ package spool
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unique"
@@ -19,11 +20,10 @@ type entry struct {
 	received, claimBy, expires, since int64
 	lease                             time.Duration
 	account                           unique.Handle[msg.Account]
-	app, from                         unique.Handle[string]
+	app, plan, from                   unique.Handle[string]
 	more                              *extra // nil until a field of it is set
 	timer                             timer
 	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
-	ring                              int32  // of the oldest: how many are in it
 	steps                             string // of its trail
 	stepCount                         uint16
 	state                             msg.State // None once it left the live set
@@ -54,7 +54,7 @@ type smsRef struct {
 
 func (e *entry) record() Record {
 	r := Record{
-		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), From: e.from.Value(),
+		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), Plan: e.plan.Value(), From: e.from.Value(),
 		Version: e.version, RegisteredDelivery: e.registered,
 		ReceivedAt: timeOf(e.received), ClaimBy: timeOf(e.claimBy), ExpiresAt: timeOf(e.expires),
 		Lease: e.lease, State: e.state, Since: timeOf(e.since),
@@ -136,7 +136,7 @@ func newIndex() *index {
 func (x *index) insert(r *Record, t trail) *entry {
 	e := &entry{
 		id: r.ID, to: r.To, received: nanos(r.ReceivedAt), claimBy: nanos(r.ClaimBy), expires: nanos(r.ExpiresAt),
-		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), from: unique.Make(r.From),
+		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), plan: unique.Make(r.Plan), from: unique.Make(r.From),
 		version: r.Version, registered: r.RegisteredDelivery,
 	}
 	e.timer.owner = e
@@ -165,18 +165,16 @@ func (e *entry) open() bool { return e.inTurn() || e.state == msg.Held || e.stat
 func (x *index) link(e *entry) {
 	oldest := x.byNumber[e.to]
 	if oldest == nil {
-		e.older, e.newer, e.ring = e, e, 1
+		e.older, e.newer = e, e
 		x.byNumber[e.to] = e
 		return
 	}
-	oldest.ring++
 	before := oldest.older // the newest; walk back to the last that is older than e
 	for compare(before.id, e.id) > 0 && before != oldest {
 		before = before.older
 	}
 	if compare(before.id, e.id) > 0 { // e is the oldest
 		before = oldest.older
-		e.ring = oldest.ring
 		x.byNumber[e.to] = e
 	}
 	e.older, e.newer = before, before.newer
@@ -187,14 +185,11 @@ func (x *index) unlink(e *entry) {
 	if e.newer == nil {
 		return
 	}
-	switch oldest := x.byNumber[e.to]; {
+	switch {
 	case e.newer == e:
 		delete(x.byNumber, e.to)
-	case oldest == e:
-		e.newer.ring = e.ring - 1
+	case x.byNumber[e.to] == e:
 		x.byNumber[e.to] = e.newer
-	default:
-		oldest.ring--
 	}
 	e.older.newer, e.newer.older = e.newer, e.older
 	e.older, e.newer = nil, nil
@@ -305,6 +300,34 @@ func (x *index) after(id msg.ID, buf []Record) []Record {
 	return buf
 }
 
+// maxLatest bounds how many live messages latest looks at.
+const maxLatest = 10_000
+
+// latest are the live messages whose message_id begins with prefix, the newest
+// first, at most limit and of the last maxLatest.
+func (x *index) latest(prefix string, limit int) []Record {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var all []Record
+	live := x.order[x.head:]
+	for i := len(live) - 1; i >= max(0, len(live)-maxLatest) && len(all) < limit; i-- {
+		if e := live[i]; e.state != msg.None {
+			if wire := e.wireID(); strings.HasPrefix(wire, prefix) {
+				all = append(all, e.record())
+			}
+		}
+	}
+	return all
+}
+
+// wireID is the message_id that the ESME was given.
+func (e *entry) wireID() string {
+	if e.more != nil && e.more.wireID != "" {
+		return e.more.wireID
+	}
+	return e.id.String()
+}
+
 // oldest is the id of the oldest live message.
 func (x *index) oldest() (msg.ID, bool) {
 	if x.head < len(x.order) {
@@ -313,14 +336,18 @@ func (x *index) oldest() (msg.ID, bool) {
 	return msg.ID{}, false
 }
 
-// open is how many messages for a number are open.
-func (x *index) open(n msg.Number) int {
+// open is how many messages for a number are open, at most most.
+func (x *index) open(n msg.Number, most int) (found int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if e := x.byNumber[n]; e != nil {
-		return int(e.ring)
+	oldest := x.byNumber[n]
+	for e := oldest; e != nil && found < most; {
+		if found++; e.newer == oldest {
+			break
+		}
+		e = e.newer
 	}
-	return 0
+	return found
 }
 
 // waiting are the messages for a number, after an id, that the carrier does

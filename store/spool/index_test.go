@@ -91,8 +91,8 @@ func TestIndexOrder(t *testing.T) {
 		for _, r := range x.waiting(testNumber, msg.ID{}, 0) {
 			waiting = append(waiting, r.ID)
 		}
-		if !slices.Equal(walk, want) || !slices.Equal(waiting, want) || x.open(testNumber) != len(want) {
-			t.Errorf("%s: after = %v, waiting = %v, %d open, want %v", what, walk, waiting, x.open(testNumber), want)
+		if !slices.Equal(walk, want) || !slices.Equal(waiting, want) || x.open(testNumber, 100) != len(want) || x.open(testNumber, 2) != min(2, len(want)) {
+			t.Errorf("%s: after = %v, waiting = %v, %d open, want %v", what, walk, waiting, x.open(testNumber, 100), want)
 		}
 	}
 	check("all")

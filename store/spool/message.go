@@ -29,7 +29,7 @@ var (
 const (
 	maxPDU    = 128 << 10 // well above the largest submit_sm with a message_payload
 	maxText   = 255       // one octet holds the length of every text on disk
-	maxDetail = 64
+	maxDetail = 96
 	maxSMSErr = 16
 )
 
@@ -41,7 +41,9 @@ type Message struct {
 	Account msg.Account
 	To      msg.Number
 	App     string
+	Plan    string // by whose name it was diverted; not kept with the octets
 	From    string // the source address as text
+	Via     string // the bind that it came by, for its trace alone; at most 96 octets
 	PDU     []byte // the submit_sm as it came, header included; at most 128 KiB
 
 	Alphabet           uint8 // how its text decodes (smpp/coding)
@@ -79,6 +81,7 @@ func (m *Message) check() error {
 	for _, f := range [...]struct{ name, text string }{
 		{"wire_id", m.WireID},
 		{"app", m.App},
+		{"plan", m.Plan},
 		{"from", m.From},
 		{"system_id", m.Account.SystemID},
 		{"system_type", m.Account.SystemType},
@@ -97,7 +100,7 @@ type Event struct {
 	Kind   msg.Event
 	At     time.Time // zero: the committer's clock
 	Reason msg.Reason
-	Detail string // a status, a provider's reason; never text or tokens; 64 octets are kept
+	Detail string // a status, a provider's reason; never text or tokens; 96 octets are kept
 
 	Device      string    // EvClaim, EvDelivered, EvRead; at most 255 octets
 	Peer, SMSID string    // EvSMSAccepted: which own SMSC, and its message_id, raw; 255 octets are kept
@@ -135,8 +138,8 @@ func (e *Event) normalise() error {
 	return nil
 }
 
-// detail is the event's own detail after the names that a trace needs.
-func (e *Event) detail() string {
+// Words are the event's own detail after the names that a trace needs.
+func (e *Event) Words() string {
 	var parts []string
 	add := func(name, value string) {
 		if value != "" {
@@ -180,6 +183,7 @@ type Record struct {
 	Account msg.Account
 	To      msg.Number
 	App     string
+	Plan    string // "" where an earlier version accepted it
 	From    string
 
 	Version, RegisteredDelivery    byte
@@ -232,7 +236,7 @@ func (r *Record) letter() msg.ID {
 // newRecord is the record of a message that is about to be accepted.
 func newRecord(m *Message) Record {
 	r := Record{
-		ID: m.ID, WireID: m.wireID(), Account: m.Account, To: m.To, App: m.App, From: m.From,
+		ID: m.ID, WireID: m.wireID(), Account: m.Account, To: m.To, App: m.App, Plan: m.Plan, From: m.From,
 		Version: m.Version, RegisteredDelivery: m.RegisteredDelivery,
 		ReceivedAt: m.ReceivedAt, ClaimBy: m.ClaimBy, ExpiresAt: m.ExpiresAt,
 		Lease: m.Lease, Prefer: m.Prefer, Group: m.Group, Number: m.Number, Total: m.Total, DueAt: m.DueAt,

@@ -210,6 +210,10 @@ func (s *Spool) Live(yield func(Record) bool) {
 	}
 }
 
+// Latest are live messages whose message_id begins with prefix, the newest first,
+// at most limit; it looks at the latest of them alone.
+func (s *Spool) Latest(prefix string, limit int) []Record { return s.index.latest(prefix, limit) }
+
 // ByNumber are the messages for a number, with ids after the given one, that
 // the carrier does not have and no device has acknowledged: HELD, and ACCEPTED
 // to CLAIMED, oldest first, at most limit where that is positive.
@@ -217,9 +221,9 @@ func (s *Spool) ByNumber(n msg.Number, after msg.ID, limit int) []Record {
 	return s.index.waiting(n, after, limit)
 }
 
-// Open is how many messages for a number are HELD, ACCEPTED to CLAIMED, or wait
-// for their SMS to be sent.
-func (s *Spool) Open(n msg.Number) int { return s.index.open(n) }
+// Open is how many messages for a number, counted up to most, are HELD, ACCEPTED
+// to CLAIMED, or wait for their SMS to be sent.
+func (s *Spool) Open(n msg.Number, most int) int { return s.index.open(n, most) }
 
 // Correlate is the live message whose SMS the SMSC peer gave this message_id.
 func (s *Spool) Correlate(peer, smsID string) (msg.ID, bool) {

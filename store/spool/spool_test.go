@@ -90,7 +90,7 @@ func TestTrace(t *testing.T) {
 		do(t, s, e)
 	}
 	do(t, s, Event{ID: m.ID, Kind: msg.EvSMSAccepted, Peer: "own", SMSID: "7\x1b[2J"})
-	do(t, s, Event{ID: m.ID, Kind: msg.EvSMSFailed, SMSErr: "011", Reason: msg.ReasonReceipt, Detail: strings.Repeat("x", 90)})
+	do(t, s, Event{ID: m.ID, Kind: msg.EvSMSFailed, SMSErr: "011", Reason: msg.ReasonReceipt, Detail: strings.Repeat("x", 120)})
 	do(t, s, Event{ID: m.ID, Kind: msg.EvReceiptDone})
 	steps, err := s.Trace(m.ID)
 	if err != nil {
@@ -106,7 +106,7 @@ func TestTrace(t *testing.T) {
 	want := []string{
 		"accept NONE→ACCEPTED", "push-begin ACCEPTED→PUSHING", "push-dead PUSHING→FALLBACK",
 		"sms-begin FALLBACK→FALLBACK", "sms-accepted FALLBACK→SMS_SUBMITTED  peer=own id=7?[2J",
-		"sms-failed SMS_SUBMITTED→SMS_FAILED receipt err=011 " + strings.Repeat("x", 64),
+		"sms-failed SMS_SUBMITTED→SMS_FAILED receipt err=011 " + strings.Repeat("x", 96),
 		"receipt-done SMS_FAILED→SMS_FAILED",
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -100,6 +101,61 @@ func TestJournald(t *testing.T) {
 			if s, _ := got[i][field].(string); s != value {
 				t.Errorf("entry of %s: %s = %.100q, want %.100q", fields[i], field, s, value)
 			}
+		}
+	}
+}
+
+const selftestScript = `set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/journal /run/log/journal
+/lib/systemd/systemd-journald & journald=$!
+for i in $(seq 200); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05; done
+"$SHUNT" run -c "$DIR/shunt.toml" --log-format journal & gateway=$!
+trap 'kill $gateway; kill -CONT $journald; kill $journald; wait' EXIT
+for i in $(seq 200); do [ -S "$DIR/noc.sock" ] && break; sleep 0.05; done
+"$SHUNT" selftest --quick --json --socket "$DIR/noc.sock"
+kill -STOP $journald
+! "$SHUNT" selftest --quick --json --socket "$DIR/noc.sock"
+`
+
+// TestSelftestInTheJournal has a running gateway's line found in a real journal,
+// and not found in one that stands still.
+func TestSelftestInTheJournal(t *testing.T) {
+	setUp(t)
+	dir := t.TempDir()
+	config := "[node]\nid = \"test-1\"\ndata_dir = \"" + dir + "/data\"\n[[listen]]\naddr = \"127.0.0.1:0\"\n" +
+		"[intercept]\nupstream = \"smsc-a\"\ndivert = \"off\"\n[[smsc]]\nname = \"smsc-a\"\naddr = \"127.0.0.1:9\"\n" +
+		"[noc]\nsocket = \"" + dir + "/noc.sock\"\n"
+	if err := os.WriteFile(dir+"/shunt.toml", []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := filepath.Abs(root + "/build/shunt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), "unshare", "-m", "bash", "-c", selftestScript)
+	c.Env = append(os.Environ(), "SHUNT="+binary, "DIR="+dir)
+	var errs strings.Builder
+	c.Stderr = &errs
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("selftest: %v\n%s\n%s", err, out, errs.String())
+	}
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for _, want := range []struct{ result, word string }{{"ok", "MESSAGE_ID and SHUNT_SELFTEST"}, {"wrong", "was not found"}} {
+		var b struct {
+			Checks []struct{ Check, Result, Detail, Do string }
+		}
+		if err := d.Decode(&b); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		found := false
+		for _, f := range b.Checks {
+			found = found || f.Check == "journal" && f.Result == want.result && strings.Contains(f.Detail, want.word) && (f.Do == "") == (want.result == "ok")
+		}
+		if !found {
+			t.Errorf("selftest = %+v, want the journal %s, with %q", b.Checks, want.result, want.word)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (p *Page) message(w http.ResponseWriter, r *http.Request) {
 		p.say(w, r, http.StatusNotFound, "No diverted message has that id or number. Finished ones are kept for [retention] messages; a forwarded one is never stored.")
 		return
 	case errors.Is(err, spool.ErrClosed):
-		p.say(w, r, http.StatusServiceUnavailable, "The gateway is stopping: try again once it has started.")
+		p.say(w, r, http.StatusServiceUnavailable, "The stores are not open: the gateway is stopping, or was started on a full disk. Try again once it has started.")
 		return
 	case err != nil:
 		p.fail(w, r, err)

@@ -25,6 +25,7 @@ import (
 type Gateway interface {
 	Status() noc.Status
 	Sessions() []noc.Session
+	Queue() []noc.Queue
 	noc.Switch
 	SetDrain(on bool) noc.Drain
 }
@@ -69,6 +70,7 @@ type Page struct {
 
 	taking  sync.Mutex // one snapshot at a time
 	history history
+	queue   queued
 
 	mu      sync.Mutex
 	last    *shot

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/store/spool"
@@ -29,6 +31,7 @@ type fake struct {
 	mu       sync.Mutex
 	status   noc.Status
 	sessions []noc.Session
+	queue    []noc.Queue
 	looks    int
 	refuse   error
 }
@@ -60,6 +63,12 @@ func (f *fake) SetDivert(_ context.Context, mode string) error {
 	}
 	f.status.Divert = mode
 	return nil
+}
+
+func (f *fake) Queue() []noc.Queue {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.queue
 }
 
 func (f *fake) SetDrain(on bool) noc.Drain {
@@ -119,6 +128,8 @@ func (s *shelf) Resolve(wire string) (msg.ID, bool) {
 	return s.rec.ID, wire == s.rec.WireID
 }
 
+func (s *shelf) Latest(string, int) []spool.Record { return nil }
+
 func (s *shelf) Recent(n msg.Number, _ int) ([]spool.Record, error) {
 	if n != s.rec.To {
 		return nil, nil
@@ -147,7 +158,7 @@ func newWeb(o Options) (*Page, http.Handler) {
 }
 
 func ask(h http.Handler, method, path string, edit ...func(*http.Request)) *httptest.ResponseRecorder {
-	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+	rec, r := httptest.NewRecorder(), httptest.NewRequest(method, "http://localhost:9464"+path, nil)
 	for _, f := range edit {
 		f(r)
 	}
@@ -199,7 +210,7 @@ func TestHealthLine(t *testing.T) {
 		{"no upstream", func(s *noc.Status) { s.Binds.Upstream, s.Own[0].State = 0, "unbound" }, Health{"bad", "Not ready: no upstream is bound."}},
 		{"off", func(s *noc.Status) { s.Divert = "off" }, Health{"warn", "Ready, diversion is switched off."}},
 		{"fails open", func(s *noc.Status) { s.FailOpen = []string{msg.ReasonSpoolFull.String()} }, Health{"warn", "Ready, but nothing is diverted: the spool or its disk is full."}},
-		{"drained", func(s *noc.Status) { s.Drain = true }, Health{"warn", "Draining: no new binds or submits. Ready, diverting."}},
+		{"drained", func(s *noc.Status) { s.Drain = true }, Health{"warn", "Draining: no new binds or submits. What is pending is finished."}},
 		{"not ready and drained", func(s *noc.Status) { s.Drain, s.IndexReady = true, false }, Health{"bad", "Draining: no new binds or submits. Not ready: the registry's index is loading."}},
 		{"breaker", func(s *noc.Status) { s.Push[0].Breaker = "open" }, Health{"warn", "Ready, diverting. Pushes are held back: chat by apns."}},
 	} {
@@ -208,6 +219,51 @@ func TestHealthLine(t *testing.T) {
 		if got := health(&g.status); got != c.want {
 			t.Errorf("%s: health() = %+v, want %+v", c.name, got, c.want)
 		}
+	}
+}
+
+// The queue is shown by plan and state, and what answers took, with a mark where
+// that is too long.
+func TestPlansAndAnswers(t *testing.T) {
+	g := healthy()
+	_, h := newWeb(Options{Gateway: g, Spool: newShelf(t)})
+	if b := ask(h, "GET", "/").Body.String(); !strings.Contains(b, "Nothing is pending.") {
+		t.Errorf("GET / of an empty queue:\n%s", b)
+	}
+	row := func(plan, account string, s msg.State, n, receipts int, ago time.Duration) noc.Queue {
+		return noc.Queue{QueueKey: noc.QueueKey{State: s, Plan: plan, App: "chat", Account: account}, Messages: n, ReceiptsDue: receipts, Oldest: time.Now().Add(-ago)}
+	}
+	g = healthy()
+	g.queue = []noc.Queue{
+		row("news", "shop", msg.Pushed, 3, 0, time.Minute), row("news", "bank", msg.Pushed, 4, 0, time.Hour),
+		row("news", "bank", msg.Delivered, 1, 1, 2*time.Second), row("", "bank", msg.Held, 5, 0, time.Second),
+	}
+	g.status.Answers = []noc.Answers{{Leg: "smpp", Count: 1200, P50: 0.00123, P99: 2.5}, {Leg: "app"}}
+	p, _ := newWeb(Options{Gateway: g, Spool: newShelf(t)})
+	now := time.Now()
+	v := p.look(now)
+	tables := make(map[string]Table)
+	for _, table := range v.Tables {
+		tables[table.ID] = table
+	}
+	want := []Row{
+		{"", []string{"–", "HELD", "5", "0", "1 s"}},
+		{"", []string{"news", "PUSHED", "7", "0", "1 h 0 min"}},
+		{"", []string{"news", "DELIVERED", "1", "1", "2 s"}},
+	}
+	if d := cmp.Diff(want, tables["plans"].Rows); d != "" {
+		t.Errorf("plans (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]Row{{"warn", []string{"the SMSC", "1,200", "1.23ms", "2.5s"}}}, tables["answers"].Rows); d != "" {
+		t.Errorf("answers (-want +got):\n%s", d)
+	}
+	p.queue.until = now.Add(time.Minute) // as if to walk it had taken three seconds
+	g.queue = nil
+	if rows := p.queue.of(g, now.Add(59*time.Second)); len(rows) != 3 {
+		t.Errorf("the queue was walked again at once: %+v", rows)
+	}
+	if rows := p.queue.of(g, now.Add(time.Minute)); len(rows) != 0 {
+		t.Errorf("the queue a minute later = %+v, want it anew", rows)
 	}
 }
 
@@ -311,7 +367,7 @@ func TestAssetsAreWhatThePageNames(t *testing.T) {
 // form posts the switches' form as a browser does.
 func form(h http.Handler, path, token string, set func(*http.Request)) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", path, strings.NewReader(url.Values{"token": {token}, "mode": {"shadow"}}.Encode()))
+	r := httptest.NewRequest("POST", "http://localhost:9464"+path, strings.NewReader(url.Values{"token": {token}, "mode": {"shadow"}}.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
 	if set != nil {
@@ -591,7 +647,7 @@ func TestStreamOutlivesTheServersTimeouts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var got []byte
 	buf := make([]byte, 4096)

@@ -91,7 +91,7 @@ func (p *Page) look(now time.Time) *View {
 	if p.o.Alarms != nil {
 		v.Tables = append(v.Tables, alarmTable(p.o.Alarms.Active()))
 	}
-	v.Tables = append(v.Tables, sessionTable(p.o.Gateway.Sessions(), now), ownTable(&st), pushTable(&st, now), pendingTable(&st), reasonTable(&st))
+	v.Tables = append(v.Tables, sessionTable(p.o.Gateway.Sessions(), now), ownTable(&st), answerTable(&st), pushTable(&st, now), planTable(p.queue.of(p.o.Gateway, now), now), pendingTable(&st), reasonTable(&st))
 	if p.o.Faults != nil {
 		v.Tables = append(v.Tables, faultTable(p.o.Faults.Last()))
 	}
@@ -102,6 +102,7 @@ func (p *Page) look(now time.Time) *View {
 var words = map[string]string{
 	"index-loading":                    "the registry's index is loading",
 	"no-upstream":                      "no upstream is bound",
+	"draining":                         "the node is being drained",
 	msg.ReasonNotReady.String():        "the registry's index is loading",
 	msg.ReasonSpoolFull.String():       "the spool or its disk is full",
 	msg.ReasonSpoolStalled.String():    "the spool's disk does not answer",
@@ -118,11 +119,15 @@ func inWords(codes []string) string {
 }
 
 func health(st *noc.Status) Health {
-	r := noc.ReadinessOf(st)
+	why := slices.DeleteFunc(noc.ReadinessOf(st).Why, func(w string) bool { return w == "draining" })
 	h := Health{Mark: "ok", Line: "Ready, diverting"}
 	switch {
-	case !r.Ready:
-		h = Health{"bad", "Not ready: " + inWords(r.Why)}
+	case len(why) > 0:
+		h = Health{"bad", "Not ready: " + inWords(why)}
+	case st.Transit:
+		h = Health{"bad", "The disk is full, everything passes and nothing is diverted"}
+	case st.Drain:
+		h = Health{"warn", "What is pending is finished"}
 	case st.Divert == "off":
 		h = Health{"warn", "Ready, diversion is switched off"}
 	case len(st.FailOpen) > 0:
@@ -312,6 +317,76 @@ func pushTable(st *noc.Status, now time.Time) Table {
 	t.Note = none(t.Rows, "No app is configured.")
 	return t
 }
+
+// queued is the queue as it was last asked for: to walk it may take long.
+type queued struct {
+	rows  []noc.Queue
+	until time.Time
+}
+
+// of is the queue by plan and state, which takes at most a twentieth of the time
+// to ask for. Page.taking is held.
+func (q *queued) of(g Gateway, now time.Time) []noc.Queue {
+	if now.Before(q.until) {
+		return q.rows
+	}
+	type key struct {
+		plan  string
+		state msg.State
+	}
+	began := time.Now()
+	sums := make(map[key]*noc.Queue)
+	for _, r := range g.Queue() {
+		k := key{r.Plan, r.State}
+		if sums[k] == nil {
+			sums[k] = &noc.Queue{QueueKey: noc.QueueKey{Plan: r.Plan, State: r.State}, Oldest: r.Oldest}
+		}
+		s := sums[k]
+		s.Messages += r.Messages
+		s.ReceiptsDue += r.ReceiptsDue
+		if r.Oldest.Before(s.Oldest) {
+			s.Oldest = r.Oldest
+		}
+	}
+	q.rows = q.rows[:0]
+	for _, s := range sums {
+		q.rows = append(q.rows, *s)
+	}
+	slices.SortFunc(q.rows, func(a, b noc.Queue) int {
+		return cmp.Or(cmp.Compare(a.Plan, b.Plan), cmp.Compare(a.State, b.State))
+	})
+	q.until = now.Add(20 * time.Since(began))
+	return q.rows
+}
+
+func planTable(all []noc.Queue, now time.Time) Table {
+	t := Table{ID: "plans", Caption: "Pending, by plan", Head: []string{"Plan", "State", "Messages", "Receipts due", "Oldest"}, Rows: []Row{}}
+	for _, q := range all[:min(len(all), maxSessions)] {
+		t.Rows = append(t.Rows, Row{"", []string{cmp.Or(clip(q.Plan), "–"), q.State.String(), count(q.Messages), count(q.ReceiptsDue), age(now, q.Oldest)}})
+	}
+	if t.Note = none(t.Rows, "Nothing is pending."); len(all) > maxSessions {
+		t.Note = fmt.Sprintf("%s of %s rows; shunt queue has all.", count(maxSessions), count(len(all)))
+	}
+	return t
+}
+
+// slowAnswer has a leg marked: peers' timers and windows are made for less.
+const slowAnswer = 1.0 // seconds, at the 99th percentile
+
+func answerTable(st *noc.Status) Table {
+	t := Table{ID: "answers", Caption: "Answers to submits, last minute", Head: []string{"Answered by", "Answers", "p50", "p99"}, Rows: []Row{}}
+	for _, a := range st.Answers {
+		if a.Count == 0 {
+			continue
+		}
+		by := cmp.Or(map[string]string{"smpp": "the SMSC", "app": "Shunt, diverted"}[a.Leg], a.Leg)
+		t.Rows = append(t.Rows, Row{markIf(a.P99 >= slowAnswer, "warn"), []string{by, count(a.Count), tookSeconds(a.P50), tookSeconds(a.P99)}})
+	}
+	t.Note = none(t.Rows, "None.")
+	return t
+}
+
+func tookSeconds(s float64) string { return took(time.Duration(s * float64(time.Second))) }
 
 func pendingTable(st *noc.Status) Table {
 	t := Table{ID: "states", Caption: "Pending and ended, by state", Head: []string{"State", "Pending", "Ended"}, Rows: []Row{}}
