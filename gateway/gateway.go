@@ -85,14 +85,15 @@ type Gateway struct {
 	audit   *audit.Log
 	webhook *alarm.Webhook // nil: alarms are sent nowhere
 
-	owners   owners
-	mode     *modeFile
-	drain    drain
-	free     func(dir string) (float64, error) // store.FreeShare
-	diskFree atomic.Uint64                     // share of the volume, as math.Float64bits
-	diskLow  atomic.Bool                       // below the watermark: nothing is diverted
-	ended    endedBinds
-	submitOK atomic.Bool // the spool's last put succeeded
+	owners    owners
+	countries countries
+	mode      *modeFile
+	drain     drain
+	free      func(dir string) (float64, error) // store.FreeShare
+	diskFree  atomic.Uint64                     // share of the volume, as math.Float64bits
+	diskLow   atomic.Bool                       // below the watermark: nothing is diverted
+	ended     endedBinds
+	submitOK  atomic.Bool // the spool's last put succeeded
 }
 
 // Limits of a stop: how long binds have to end, and attempts that are under
@@ -409,11 +410,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
 	}
 	if g.control != nil {
-		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Audit: g.audit, Log: g.log, TempDir: g.cfg.Node.DataDir})
+		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Audit: g.audit, Log: g.log, TempDir: g.cfg.Node.DataDir, Country: g.country})
 		serve(func() error { return s.ServeOn(serving, g.control) })
 	}
 	if g.web != nil {
-		p := page.New(page.Options{Gateway: &control{g}, Spool: g.spool, Log: g.log, Faults: g.faults, Alarms: pageAlarms{g}, Token: g.cfg.NOC.Token.Bytes(), Audit: g.audit})
+		p := page.New(page.Options{Gateway: &control{g}, Spool: g.spool, Log: g.log, Country: g.country(""), Faults: g.faults, Alarms: pageAlarms{g}, Token: g.cfg.NOC.Token.Bytes(), Audit: g.audit})
 		s := noc.NewWeb(noc.WebOptions{Gateway: &control{g}, Log: g.log, Timings: g.timings.write, Page: p.Routes()})
 		serve(func() error { return s.ServeOn(serving, g.web) })
 		serve(func() error { p.Run(serving); return nil })

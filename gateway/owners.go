@@ -14,6 +14,7 @@ import (
 
 	"shunt/gateway/api"
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/gateway/presence"
 	"shunt/gateway/prove"
 	"shunt/gateway/upstream"
@@ -55,8 +56,41 @@ type subscriberSMS struct {
 	answer func(pdu.Status)
 }
 
+// countries are those whose national numbers apps' users and operators write.
+type countries struct {
+	usual number.Country
+	of    map[string]number.Country // by app, where it has its own
+}
+
+func (g *Gateway) makeCountries() (err error) {
+	if g.countries.usual, err = number.In(g.cfg.Registry.DefaultCountry); err != nil {
+		return err // the configuration has been checked
+	}
+	g.countries.of = make(map[string]number.Country)
+	for _, a := range g.cfg.Apps {
+		if a.DefaultCountry == "" {
+			continue
+		}
+		if g.countries.of[a.ID], err = number.In(a.DefaultCountry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// country is that of an app, or with "" the one for operators and files.
+func (g *Gateway) country(app string) number.Country {
+	if c, ok := g.countries.of[app]; ok {
+		return c
+	}
+	return g.countries.usual
+}
+
 // makeOwners comes after the registry and before Shunt's own binds.
 func (g *Gateway) makeOwners() error {
+	if err := g.makeCountries(); err != nil {
+		return fmt.Errorf("default_country: %w", err)
+	}
 	limits := make(map[string]presence.Limits)
 	for _, a := range g.cfg.Apps {
 		limits[a.ID] = presence.Limits{ActiveFor: a.ActiveFor, InactiveAfter: a.InactiveAfter, MissedClaims: a.MissedClaims}
@@ -64,7 +98,7 @@ func (g *Gateway) makeOwners() error {
 	g.owners.presence = presence.New(presence.Options{Registry: g.registry, Apps: limits, Log: g.log})
 	if r := &g.cfg.Registry; r.RecycledFile != "" || r.RecycledURL != "" {
 		g.owners.recycled = prove.NewFeed(prove.FeedOptions{
-			File: r.RecycledFile, URL: r.RecycledURL, Every: r.RecycledEvery, Registry: g.registry, Log: g.log,
+			File: r.RecycledFile, URL: r.RecycledURL, Every: r.RecycledEvery, Registry: g.registry, Country: g.country(""), Log: g.log,
 		})
 	}
 	v := &g.cfg.Verification
@@ -113,7 +147,7 @@ func secretKey(path string) ([]byte, error) {
 func (g *Gateway) apiOwners() api.Owners {
 	o := api.Owners{
 		Registry: g.registry, Prove: g.owners.prove, Evidence: g.owners.presence.Evidence,
-		EvictAll: g.cfg.Verification.EvictAll, Grace: g.cfg.Verification.BearerGrace,
+		Country: g.country, EvictAll: g.cfg.Verification.EvictAll, Grace: g.cfg.Verification.BearerGrace,
 	}
 	for _, a := range g.cfg.Apps {
 		o.Apps = append(o.Apps, a.ID)
