@@ -241,3 +241,24 @@ func TestExportImport(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkImport is a line of an import into a registry of nobody, checked, put
+// and on stable storage; b.N is to be some 100,000 (-benchtime 300000x).
+func BenchmarkImport(b *testing.B) {
+	for name, form := range map[string]string{"plus": "+%d", "digits": "%d", "blanks": "+%d "} {
+		b.Run(name, func(b *testing.B) {
+			r := newRig(b)
+			var text bytes.Buffer
+			text.WriteString(csvHead)
+			for i := range b.N {
+				fmt.Fprintf(&text, form+",chat,apns,%064x,phone,bench-bearer-%015d,active\n", 447700000000+i, i, i)
+			}
+			b.ResetTimer()
+			res, err := r.Import(b.Context(), &text, FormatCSV, false, false, func(*ImportEvent) {})
+			if res.Put != b.N || err != nil {
+				b.Fatalf("import = %+v, %v, want %d put", res, err, b.N)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+		})
+	}
+}
