@@ -61,7 +61,7 @@ func ownersAt(t *testing.T, change func(*prove.Options)) (r *rig, c *clock, serv
 	service = prove.New(o)
 	r.base = r.serve(New(Options{
 		Spool: r.spool, Devices: r.reg, Text: textOf, Log: r.logger(),
-		Owners: Owners{Prove: service, Registry: r.reg, Apps: []string{"chat", "bank"}, Grace: 10 * time.Minute},
+		Now: c.Now, Owners: Owners{Prove: service, Registry: r.reg, Apps: []string{"chat", "bank"}, Grace: 10 * time.Minute},
 	}), slog.New(slog.DiscardHandler))
 	return r, c, service, sms
 }
