@@ -16,6 +16,7 @@ import (
 	"shunt/gateway/api"
 	"shunt/gateway/config"
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/gateway/presence"
 	"shunt/gateway/prove"
 	"shunt/gateway/upstream"
@@ -57,6 +58,38 @@ type subscriberSMS struct {
 	answer func(pdu.Status)
 }
 
+// countries are those whose national numbers apps' users and operators write.
+type countries struct {
+	usual number.Country
+	of    map[string]number.Country // by app, where it has its own
+}
+
+func countriesOf(c *config.Config) (*countries, error) {
+	usual, err := number.In(c.Registry.DefaultCountry)
+	if err != nil {
+		return nil, fmt.Errorf("registry.default_country: %w", err)
+	}
+	all := &countries{usual: usual, of: make(map[string]number.Country)}
+	for _, a := range c.Apps {
+		if a.DefaultCountry == "" {
+			continue
+		}
+		if all.of[a.ID], err = number.In(a.DefaultCountry); err != nil {
+			return nil, fmt.Errorf("app %s: default_country: %w", a.ID, err)
+		}
+	}
+	return all, nil
+}
+
+// country is that of an app, or with "" the one for operators and files.
+func (g *Gateway) country(app string) number.Country {
+	all := g.live.Load().countries
+	if c, ok := all.of[app]; ok {
+		return c
+	}
+	return all.usual
+}
+
 // limitsOfApps are what presence goes by.
 func limitsOfApps(apps []config.App) map[string]presence.Limits {
 	limits := make(map[string]presence.Limits, len(apps))
@@ -72,7 +105,7 @@ func (g *Gateway) makeOwners() error {
 	g.owners.presence = presence.New(presence.Options{Registry: g.registry, Apps: limitsOfApps(g.cfg.Apps), Log: g.log})
 	if r := &g.cfg.Registry; r.RecycledFile != "" || r.RecycledURL != "" {
 		g.owners.recycled = prove.NewFeed(prove.FeedOptions{
-			File: r.RecycledFile, URL: r.RecycledURL, Every: r.RecycledEvery, Registry: g.registry, Log: g.log,
+			File: r.RecycledFile, URL: r.RecycledURL, Every: r.RecycledEvery, Registry: g.registry, Country: g.country(""), Log: g.log,
 		})
 	}
 	v := &g.cfg.Verification
@@ -121,7 +154,7 @@ func secretKey(path string) ([]byte, error) {
 func (g *Gateway) apiOwners() api.Owners {
 	return api.Owners{
 		Registry: g.registry, Prove: g.owners.prove, Evidence: g.owners.presence.Evidence,
-		EvictAll: g.cfg.Verification.EvictAll, Grace: g.cfg.Verification.BearerGrace,
+		EvictAll: g.cfg.Verification.EvictAll, Grace: g.cfg.Verification.BearerGrace, Country: g.country,
 		Apps: func(id string) bool { return slices.Contains(idsOf(g.config().Apps), id) },
 	}
 }

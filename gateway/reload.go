@@ -26,6 +26,7 @@ type live struct {
 	accounts map[string]upstream.Account // by system_id
 	expiries []expiry                    // of the certificates that the configuration names
 
+	countries   *countries
 	upstreamIDs upstream.IDFormat // of the SMSC that ESMEs are bound through to
 }
 
@@ -44,6 +45,9 @@ func (g *Gateway) liveOf(cfg *config.Config) (*live, error) {
 		l.upstreamIDs = upstream.IDFormat(s.MessageID)
 	}
 	var err error
+	if l.countries, err = countriesOf(cfg); err != nil {
+		return nil, err
+	}
 	l.accounts, err = accountsOf(cfg)
 	return l, err
 }

@@ -53,7 +53,8 @@ const (
 
 // Open opens the Badger database in dir and creates dir, for the owner alone,
 // when it is missing. Every error names dir; a directory that another process
-// holds open wraps ErrInUse. The caller owns the database and closes it.
+// holds open wraps ErrInUse. An erasure that a kill has interrupted is finished
+// first. The caller owns the database and closes it.
 //
 // Conflict detection is off: every database of Shunt's has a single writer
 // goroutine, which is the only arbiter. Values stay in the LSM tree, since
@@ -71,6 +72,9 @@ func Open(dir string, o Options) (*badger.DB, error) {
 		db, err = badger.Open(badgerOptions(dir, o))
 	}
 	if err == nil {
+		if err = finishErase(db); err != nil {
+			return nil, errors.Join(fmt.Errorf("store %s: finish an erasure: %w", dir, err), db.Close())
+		}
 		return db, nil
 	}
 	if inUse(err) {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"shunt/gateway/msg"
 	"shunt/gateway/noc"
+	"shunt/gateway/number"
 )
 
 func (a *app) registryCommand() *cobra.Command {
@@ -26,7 +26,7 @@ func numberArg(c *cobra.Command, args []string) error {
 	if err := oneArg("NUMBER")(c, args); err != nil {
 		return err
 	}
-	if _, err := msg.ParseNumber(args[0]); err != nil {
+	if err := number.Looks(args[0]); err != nil { // which number it is, the gateway says
 		return usagef("%v", err)
 	}
 	return nil

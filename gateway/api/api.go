@@ -46,6 +46,9 @@ type Options struct {
 
 	Owners // nil fields: what they are for is not offered
 
+	// Now tells how old a request's first answer is. nil: time.Now.
+	Now func() time.Time
+
 	// Log gets ids, reasons and states, never texts or bearers.
 	Log *slog.Logger
 
@@ -82,6 +85,9 @@ func New(o Options) http.Handler {
 		bearerScheme: {Type: "http", Scheme: "bearer", Description: "The device's opaque bearer, handed out once at its registration."},
 	}
 	a := humago.New(mux, cfg)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	h := &handlers{Options: o, limits: newLimiter(o.Rate), once: newOnceTable()}
 	a.UseMiddleware(h.authenticate)
 	h.register(a)

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/gateway/prove"
 	"shunt/store/registry"
 )
@@ -23,6 +24,8 @@ type Owners struct {
 	Apps     func(id string) bool // tells whether an app is configured
 	EvictAll bool                 // a proof evicts the devices of other apps too
 	Grace    time.Duration        // of the bearer before a rotated one
+	// Country is the country whose national numbers an app's users write. nil: none.
+	Country func(app string) number.Country
 	// Evidence is told of every authenticated call. It must not block. nil: nobody.
 	Evidence func(n msg.Number, device, app string)
 }

@@ -129,18 +129,18 @@ func (h *handlers) idempotent(ctx huma.Context, next func(huma.Context)) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	key, request := onceKeyOf(ctx, name), sha256.Sum256(append([]byte(r.URL.RequestURI()+"\n"), body...))
-	known, first := h.once.begin(key, request, time.Now())
+	known, first := h.once.begin(key, request, h.Now())
 	if !first {
 		replay(ctx, known, request)
 		return
 	}
 	var answer *onceAnswer
-	defer func() { h.once.end(key, answer, time.Now().Add(onceFor)) }() // also after a panic
+	defer func() { h.once.end(key, answer, h.Now().Add(onceFor)) }() // also after a panic
 	if _, ok := ctx.Operation().Metadata[durable]; ok {
 		stored, err := h.Replies.Spool.Once(key)
 		switch {
 		case err == nil:
-			replay(ctx, &onceEntry{request: stored.Request, until: time.Now(), answer: onceAnswer{
+			replay(ctx, &onceEntry{request: stored.Request, until: h.Now(), answer: onceAnswer{
 				ctx.Operation().DefaultStatus, http.Header{"Content-Type": {"application/json"}}, stored.Answer,
 			}}, request)
 			return
@@ -150,7 +150,7 @@ func (h *handlers) idempotent(ctx huma.Context, next func(huma.Context)) {
 		}
 	}
 	copied := &copiedContext{humaContext: ctx}
-	next(huma.WithValue(copied, onceKey{}, &spool.Once{Key: key, Request: request, Until: time.Now().Add(onceFor)}))
+	next(huma.WithValue(copied, onceKey{}, &spool.Once{Key: key, Request: request, Until: h.Now().Add(onceFor)}))
 	if copied.status >= 200 && copied.status < 300 {
 		answer = &onceAnswer{copied.status, copied.header, copied.body.Bytes()}
 	}

@@ -87,7 +87,7 @@ func (h *handlers) serveStream(ctx context.Context, out *eventWriter, st *stream
 		told[r.ID] = true
 		out.message(&r)
 	}
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(h.Streams.beat)
 	defer beat.Stop()
 	for out.flush() == nil {
 		select {
@@ -106,6 +106,9 @@ func (h *handlers) serveStream(ctx context.Context, out *eventWriter, st *stream
 		case <-beat.C:
 			if !h.registered(c) {
 				return
+			}
+			if h.Evidence != nil { // the last comment was taken: the device is still there
+				h.Evidence(c.number, c.device.ID, c.device.App)
 			}
 			out.comment()
 		case <-st.cut:

@@ -153,3 +153,33 @@ func TestStreamLimits(t *testing.T) {
 	}
 	<-st.cut
 }
+
+// An open stream shows that its device is there, for as long as it is open.
+func TestStreamIsEvidence(t *testing.T) {
+	r := newRig(t)
+	s := NewStreams(10)
+	s.beat = time.Millisecond
+	shown := make(chan string)
+	over := make(chan struct{})
+	r.base = r.serve(New(Options{
+		Spool: r.spool, Devices: r.reg, Text: textOf, Log: r.logger(), Streams: s,
+		Owners: Owners{Evidence: func(n msg.Number, device, app string) {
+			select {
+			case shown <- fmt.Sprint(n, " ", device, " ", app):
+			case <-over:
+			}
+		}},
+	}), r.logger())
+	defer close(over)
+	go r.follow(bearerA, "")
+	for i := range 5 { // the request itself, and then the stream
+		select {
+		case got := <-shown:
+			if want := fmt.Sprint(alice, " phone chat"); got != want {
+				t.Errorf("evidence %d of %q, want %q", i, got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no evidence after %d", i)
+		}
+	}
+}

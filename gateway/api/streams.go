@@ -25,6 +25,7 @@ type Streams struct {
 	max  int
 	n    atomic.Int64
 	done chan struct{} // closed when no more are served
+	beat time.Duration // between comments, each of which shows that its device is there
 
 	mu     sync.RWMutex
 	closed bool
@@ -63,7 +64,7 @@ const (
 
 // NewStreams are no streams yet, and at most limit at a time.
 func NewStreams(limit int) *Streams {
-	return &Streams{max: limit, done: make(chan struct{}), open: make(map[owner][]*stream)}
+	return &Streams{max: limit, done: make(chan struct{}), beat: heartbeat, open: make(map[owner][]*stream)}
 }
 
 // Close ends all streams; those who listen come back elsewhere.

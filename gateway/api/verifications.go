@@ -8,7 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/gateway/prove"
 	"shunt/store/registry"
 )
@@ -35,7 +35,7 @@ func (h *handlers) registerVerifications(a huma.API) {
 
 type verificationInput struct {
 	Body struct {
-		Number  string `json:"number" maxLength:"20" doc:"The number in international form." example:"+447700900042"`
+		Number  string `json:"number" maxLength:"40" doc:"The number: + or 00, country code and the rest, blanks and hyphens do not matter; or as it is written in the app's country, if the operator has set one." example:"+447700900042"`
 		App     string `json:"app" maxLength:"64" doc:"The app's id, as the operator has configured it." example:"chat"`
 		Channel string `json:"channel,omitempty" enum:"sms,silent-mo" default:"sms" doc:"Which way the SMS goes."`
 		Format  string `json:"format,omitempty" enum:"plain,android,domain" default:"plain" doc:"How the SMS is written, so that the phone fills the code in: android for the SMS Retriever, domain for Apple's domain-bound codes."`
@@ -56,12 +56,16 @@ type verificationOutput struct {
 
 func (h *handlers) beginVerification(ctx context.Context, in *verificationInput) (*verificationOutput, error) {
 	b := &in.Body
-	n, err := msg.ParseNumber(b.Number)
-	if err != nil {
-		return nil, invalid("body.number", msg.ErrNumber.Error())
-	}
 	if !h.Apps(b.App) {
 		return nil, invalid("body.app", "no app of this gateway has this id")
+	}
+	var country number.Country
+	if h.Country != nil {
+		country = h.Country(b.App)
+	}
+	n, err := country.Parse(b.Number)
+	if err != nil {
+		return nil, invalid("body.number", err.Error())
 	}
 	r := prove.Request{Number: n, App: b.App, Silent: b.Channel == "silent-mo", From: prove.Addr(requestIn(ctx).remote)}
 	switch b.Format {
@@ -69,6 +73,8 @@ func (h *handlers) beginVerification(ctx context.Context, in *verificationInput)
 		r.Format, r.Detail = prove.Android, b.Hash
 	case "domain":
 		r.Format, r.Detail = prove.Domain, b.Domain
+	default:
+		r.Detail = b.Hash + b.Domain // of a format that was left out: refused
 	}
 	if h.Prove == nil {
 		return nil, notOffered()

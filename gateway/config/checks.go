@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 )
 
 // A check says what is wrong with a string and what is allowed.
@@ -87,6 +88,14 @@ func country(s string) error {
 	}
 	if _, ok := msg.CountryOf(s); !ok {
 		return fmt.Errorf("%s is no country whose national numbers are known, write its numbers internationally", quote(s))
+	}
+	return nil
+}
+
+// writtenCountry is any country whose numbers somebody may write nationally.
+func writtenCountry(s string) error {
+	if _, err := number.In(s); err != nil || s == "" {
+		return fmt.Errorf(`%s is no country, want two capital letters such as "GB"`, quote(s))
 	}
 	return nil
 }

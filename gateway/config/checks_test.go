@@ -53,6 +53,7 @@ func TestChecks(t *testing.T) {
 		{"serviceType", serviceType, []string{"", "CMT", "USSD", "12345"}, []string{"123456", "é"}},
 		{"systemID", systemID, []string{"a", "fifteen letters"}, []string{"", "sixteen letters!", "a\n"}},
 		{"country", country, []string{"GB"}, []string{"", "gb", "G", "GBR", "G1"}},
+		{"writtenCountry", writtenCountry, []string{"GB", "AR"}, []string{"", "gb", "G", "GBR", "XX"}},
 		{"appleID", appleID, []string{"ABCDE12345"}, []string{"", "ABCDE1234", "abcde12345", "ABCDE123456", "ABCDE-1234"}},
 		{"topic", topic, []string{"com.example.chat"}, []string{"", "a b", "ä", strings.Repeat("x", 156)}},
 		{"socketPath", socketPath, []string{"/run/shunt/noc.sock"}, []string{"", "a\x00b", strings.Repeat("x", 108)}},

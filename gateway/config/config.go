@@ -164,6 +164,8 @@ type App struct {
 	FCM  *FCM  // nil: not on this platform
 	Body Body
 
+	DefaultCountry string // of the national numbers of its users, two capital letters; "": Registry.DefaultCountry
+
 	APIRate       Rate          // requests of a device; 0: API.Rate
 	ActiveFor     time.Duration // without evidence so long a device is stale
 	InactiveAfter time.Duration // and inactive; more than ActiveFor

@@ -246,6 +246,7 @@ func (l *loader) apps(file *section, c *Config) []*section {
 		a := App{ID: must(s, "id", "a name", str(identifier))}
 		seen.check(s, "id", a.ID)
 		a.Body = get(s, "body", Doorbell, oneOf[Body](bodyNames...))
+		a.DefaultCountry = get(s, "default_country", "", str(writtenCountry))
 		a.APIRate = get(s, "api_rate", 0, rate(1, maxAPIRate))
 		a.presence(s)
 		if p, ok := s.sub("apns"); ok {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"shunt/smpp/coding"
 )
 
 // Verification is how a handset app's user proves a number.
@@ -72,6 +74,8 @@ type Registry struct {
 	RecycledURL   string        // "": none
 	RecycledEvery time.Duration // how often they are looked at
 
+	DefaultCountry string // of national numbers in commands, imports and feeds, two capital letters; "": there are none
+
 	External []ExternalRegistry // asked in order about numbers that nobody registered here
 }
 
@@ -83,6 +87,7 @@ func (l *loader) registry(file *section, c *Config) {
 	}
 	c.Registry.RecycledURL = get(s, "recycled_url", "", str(feedURL))
 	c.Registry.RecycledEvery = get(s, "recycled_every", time.Minute, duration(time.Second, day))
+	c.Registry.DefaultCountry = get(s, "default_country", "", str(writtenCountry))
 	c.Registry.External = externals(s)
 }
 
@@ -123,19 +128,29 @@ func stopWord(s string) error {
 	return nil
 }
 
-// maxSMSText leaves room for an app's name, a code and what a format appends.
-const maxSMSText = 90
+// maxSMSText is for the GSM alphabet and leaves room for an app's name, a code and
+// what a format appends; maxUCS2Text is all that one SMS takes of other characters.
+const (
+	maxSMSText  = 90
+	maxUCS2Text = 70
+)
+
+// fitsSMS tells whether a text is short enough for one SMS.
+func fitsSMS(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return n <= maxSMSText && (coding.Best(s) == coding.GSM7 || n <= maxUCS2Text)
+}
 
 func codeText(s string) error {
-	if strings.Count(s, "{code}") != 1 || utf8.RuneCountInString(s) > maxSMSText {
-		return fmt.Errorf(`%s is no text for a code, want {code} once in at most %d characters`, quote(s), maxSMSText)
+	if strings.Count(s, "{code}") != 1 || !fitsSMS(s) {
+		return fmt.Errorf(`%s is no text for a code, want {code} once in at most %d characters, %d with any beyond the GSM alphabet`, quote(s), maxSMSText, maxUCS2Text)
 	}
 	return nil
 }
 
 func confirmText(s string) error {
-	if strings.Contains(s, "{code}") || utf8.RuneCountInString(s) > maxSMSText {
-		return fmt.Errorf("%s is no confirmation, want at most %d characters without {code}", quote(s), maxSMSText)
+	if strings.Contains(s, "{code}") || !fitsSMS(s) {
+		return fmt.Errorf("%s is no confirmation, want at most %d characters without {code}, %d with any beyond the GSM alphabet", quote(s), maxSMSText, maxUCS2Text)
 	}
 	return nil
 }

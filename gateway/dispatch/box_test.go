@@ -181,6 +181,13 @@ func (b *box) device(name string, set func(*registry.Put)) {
 	}
 }
 
+func (b *box) remove(name string) {
+	b.t.Helper()
+	if ok, err := b.registry.Remove(context.Background(), subscriber, name); !ok || err != nil {
+		b.t.Fatalf("registry.Remove(%s) = %t, %v", name, ok, err)
+	}
+}
+
 // submitSM is the message of every test.
 func submitSM(set func(*pdu.SM)) pdu.PDU {
 	m := pdu.SM{

@@ -30,6 +30,7 @@ type Spool interface {
 // Registry is what the dispatcher needs of the registry.
 type Registry interface {
 	Get(n msg.Number) (registry.Registration, error)
+	Lookup(n msg.Number) msg.Entry // another one after every change
 	DropToken(ctx context.Context, n msg.Number, device, token string, deadSince time.Time) (bool, error)
 }
 

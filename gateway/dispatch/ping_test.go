@@ -21,6 +21,8 @@ func (s stuck) Get(msg.Number) (registry.Registration, error) {
 	return registry.Registration{}, registry.ErrNotFound
 }
 
+func (s stuck) Lookup(msg.Number) msg.Entry { return 0 }
+
 func (s stuck) DropToken(context.Context, msg.Number, string, string, time.Time) (bool, error) {
 	return false, nil
 }

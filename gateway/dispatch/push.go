@@ -31,6 +31,8 @@ type job struct {
 	a *app
 	r *spool.Record
 
+	entry msg.Entry // of the number when its devices were read
+
 	beginning, reading sync.Once
 	begun              error
 	body               string
@@ -39,6 +41,7 @@ type job struct {
 	left    int         // parts that are not done
 	verdict spool.Event // so far: EvPushDead until a provider has accepted
 	unknown bool        // something is not known, so that the claim timer decides
+	gone    bool        // a device was removed while it waited
 }
 
 // begin says, once, that the push has begun; nil: it may.
@@ -103,11 +106,12 @@ func (d *Dispatcher) routeOne(ctx context.Context, a *app, at *arrival) (handed 
 			return false
 		}
 	}
+	entry := d.o.Registry.Lookup(r.To) // before its devices: what changes between is read again
 	devices, err := d.devices(a, r)
 	if err != nil {
 		d.o.Log.Error("registry cannot be read, falling back", "msg_id", r.ID.String(), "error", err)
 	}
-	j := &job{d: d, a: a, r: r, verdict: dead}
+	j := &job{d: d, a: a, r: r, entry: entry, verdict: dead}
 	j.verdict.Reason = msg.ReasonNoDevice
 	now := d.o.Now()
 	var parts [4]part // nearly always more than there are lanes
@@ -178,11 +182,46 @@ func (d *Dispatcher) pushPart(ctx context.Context, l *lane, p part) (sent bool) 
 			p.note(l, push.Result{Outcome: push.Unknown}) // the next start pushes to it
 			break
 		}
-		res, n := d.send(ctx, l, p, &dev)
+		now, err := d.still(l, p.job, &dev)
+		if err != nil {
+			d.o.Log.Error("registry cannot be read, the claim timer decides", "msg_id", p.r.ID.String(), "error", err)
+			p.note(l, push.Result{Outcome: push.Unknown})
+			continue
+		}
+		if now == nil {
+			p.removed()
+			continue
+		}
+		res, n := d.send(ctx, l, p, now)
 		sent = sent || n > 0
 		p.note(l, res)
 	}
 	return sent
+}
+
+// still is a device as it is now, just before its push: it may have waited in
+// the lane. nil if it is the number's no more, or may not be pushed to.
+func (d *Dispatcher) still(l *lane, j *job, dev *registry.Device) (*registry.Device, error) {
+	if d.o.Registry.Lookup(j.r.To) == j.entry {
+		return dev, nil
+	}
+	devices, err := d.devices(j.a, j.r)
+	if err != nil {
+		return nil, err
+	}
+	for i := range devices {
+		if now := &devices[i]; now.ID == dev.ID && j.a.lane(now) == l {
+			return now, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // it is gone, which is no fault
+}
+
+// removed notes that a device was gone before its push.
+func (j *job) removed() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.gone = true
 }
 
 // note takes what came of one device.
@@ -210,7 +249,11 @@ func (d *Dispatcher) partDone(j *job) {
 	if j.left > 0 {
 		return
 	}
-	if j.verdict.Kind == msg.EvPushAccepted || !j.unknown {
+	switch accepted := j.verdict.Kind == msg.EvPushAccepted; {
+	case !accepted && j.unknown:
+	case !accepted && j.gone:
+		d.pushAfter(*j.r, true) // to the devices that the number has now, if any
+	default:
 		d.o.Spool.Post(j.verdict, nil)
 	}
 	j.a.finished()

@@ -248,6 +248,70 @@ func TestClaimInTheQueue(t *testing.T) {
 	})
 }
 
+// TestRemovedInTheQueue: a device that is taken off its number while its push
+// waits in the lane gets none. The message goes to what is registered instead,
+// to a token that is new, or as SMS.
+func TestRemovedInTheQueue(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before []string // devices
+		change func(b *box)
+		want   []string // tokens
+		state  msg.State
+	}{
+		{"the only one", []string{"phone"}, func(b *box) { b.remove("phone") }, nil, msg.Fallback},
+		{"one of two", []string{"phone", "tablet"}, func(b *box) { b.remove("phone") }, []string{"token-tablet"}, msg.Pushed},
+		{"replaced by another", []string{"phone"}, func(b *box) { b.remove("phone"); b.device("new-phone", nil) }, []string{"token-new-phone"}, msg.Pushed},
+		{"a new token", []string{"phone"}, func(b *box) { b.device("phone", func(p *registry.Put) { p.Token = "token-of-today" }) }, []string{"token-of-today"}, msg.Pushed},
+		{"switched off", []string{"phone"}, func(b *box) { b.device("phone", func(p *registry.Put) { p.Active = false }) }, nil, msg.Fallback},
+		{"something else changed", []string{"phone"}, func(b *box) { b.device("tablet", nil) }, []string{"token-phone"}, msg.Pushed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, nil)
+				b.device("busy", nil)
+				block := make(chan struct{})
+				b.provider.script = func(push.Notification, int) push.Result {
+					<-block
+					return push.Result{Outcome: push.Accepted}
+				}
+				for range 4 { // all workers are busy
+					b.put(b.message())
+				}
+				synctest.Wait()
+				for _, name := range c.before {
+					b.device(name, nil)
+				}
+				b.remove("busy")
+				late := b.put(b.message())
+				synctest.Wait()
+				if pushes, _ := b.d.Queued(); pushes != 1 {
+					t.Fatalf("%d messages wait for a push, want 1", pushes)
+				}
+				c.change(b)
+				before := len(b.provider.pushes())
+				close(block)
+				b.wantState(late, c.state)
+				synctest.Wait()
+				var tokens []string
+				for _, n := range b.provider.pushes()[before:] {
+					if n.ID == late.String() {
+						tokens = append(tokens, n.Token)
+					}
+				}
+				if diff := cmp.Diff(c.want, tokens); diff != "" {
+					t.Errorf("pushed to (-want +got):\n%s", diff)
+				}
+				if c.state == msg.Fallback {
+					if reason, _ := b.reason(late, msg.EvPushDead); reason != msg.ReasonNoDevice {
+						t.Errorf("reason %s, want %s", reason, msg.ReasonNoDevice)
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestPushBeginNotDurable: no push without its synced beginning; the timer
 // still brings the message to the carrier.
 func TestPushBeginNotDurable(t *testing.T) {

@@ -19,15 +19,15 @@ func CountryOf(region string) (Country, bool) {
 // country code. A short code like 0800 is none.
 func (c *Country) Prefixed(d []byte) bool {
 	n := len(c.Trunk)
-	return n > 0 && c.Trunk[0] == '0' && len(d) > n && string(d[:n]) == c.Trunk && c.fits(len(d)-n)
+	return n > 0 && c.Trunk[0] == '0' && len(d) > n && string(d[:n]) == c.Trunk && c.Fits(len(d)-n)
 }
 
 // National reads a national number, with or without its prefix. It does not
 // allocate: the decision calls it.
 func (c *Country) National(d []byte) (Number, bool) {
-	if n := len(c.Trunk); n > 0 && len(d) > n && string(d[:n]) == c.Trunk && c.fits(len(d)-n) {
+	if n := len(c.Trunk); n > 0 && len(d) > n && string(d[:n]) == c.Trunk && c.Fits(len(d)-n) {
 		d = d[n:]
-	} else if !c.fits(len(d)) {
+	} else if !c.Fits(len(d)) || n > 0 && c.Trunk[0] == '0' && d[0] == '0' { // a prefix with too few digits behind it
 		return 0, false
 	}
 	n := Number(c.Code)
@@ -40,4 +40,5 @@ func (c *Country) National(d []byte) (Number, bool) {
 	return n, n >= MinNumber && n <= MaxNumber
 }
 
-func (c *Country) fits(digits int) bool { return digits < 32 && c.Lengths>>digits&1 == 1 }
+// Fits tells whether a number may have so many digits without code and prefix.
+func (c *Country) Fits(digits int) bool { return digits < 32 && c.Lengths>>digits&1 == 1 }

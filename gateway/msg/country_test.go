@@ -99,6 +99,7 @@ func TestNationalRefuses(t *testing.T) {
 		{gb, "07700900042", 447700900042},
 		{gb, "7700900042", 447700900042},
 		{gb, "077009", 0},
+		{gb, "0770090", 0}, // seven digits, of which the 0 is none of the number
 		{gb, "077009000421", 0},
 		{gb, "0770090004a", 0},
 		{gb, "999", 0},

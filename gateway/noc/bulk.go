@@ -11,7 +11,7 @@ import (
 	"os"
 	"time"
 
-	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/store/registry"
 )
 
@@ -33,11 +33,12 @@ const (
 // goes to a file without a name, and only then is the file put. It belongs to
 // the request's goroutine.
 type bulkRun struct {
-	file   *os.File
-	limits bulkLimits
-	lines  int // lines that are not blank
-	wrong  int
-	faults []LineFault
+	file    *os.File
+	limits  bulkLimits
+	country func(app string) number.Country
+	lines   int // lines that are not blank
+	wrong   int
+	faults  []LineFault
 }
 
 func (s *Server) putBulk(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -55,7 +56,7 @@ func (s *Server) putBulk(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b := &bulkRun{file: f, limits: s.limits}
+	b := &bulkRun{file: f, limits: s.limits, country: s.o.Country}
 	body := &patient{w: w, r: http.MaxBytesReader(w, r.Body, s.limits.octets)}
 	if err := b.check(body); err != nil {
 		return nil, err
@@ -113,7 +114,7 @@ func (b *bulkRun) check(body io.Reader) error {
 		if b.lines++; b.lines > b.limits.lines {
 			return problemf(http.StatusRequestEntityTooLarge, CodeTooLarge, "more than %d lines and nothing was put: send them in parts", b.limits.lines)
 		}
-		if _, err := bulkPut(line); err != nil {
+		if _, err := bulkPut(b.country, line); err != nil {
 			if b.wrong++; len(b.faults) < maxLineFaults {
 				b.faults = append(b.faults, LineFault{Line: n, Text: err.Error()})
 			}
@@ -150,7 +151,7 @@ func (b *bulkRun) put(ctx context.Context, reg Registry) (put int, err error) {
 		return err
 	}
 	err = eachLine(b.file, func(_ int, line []byte) error {
-		p, err := bulkPut(line)
+		p, err := bulkPut(b.country, line)
 		if err != nil {
 			return err
 		}
@@ -188,12 +189,12 @@ func eachLine(r io.Reader, do func(n int, line []byte) error) error {
 
 // bulkPut reads and checks one line. A bulk's answer has no room for bearers
 // that the registry would make, so each line brings its own.
-func bulkPut(line []byte) (registry.Put, error) {
+func bulkPut(country func(app string) number.Country, line []byte) (registry.Put, error) {
 	var b BulkPut
 	if err := decodeStrict(line, &b); err != nil {
 		return registry.Put{}, err
 	}
-	n, err := msg.ParseNumber(b.Number)
+	n, err := country(b.App).Parse(b.Number)
 	if err != nil {
 		return registry.Put{}, err
 	}

@@ -25,7 +25,7 @@ const eraseWithin = 30 * time.Minute
 
 // erase answers once nothing of the number is left but what is pending.
 func (s *Server) erase(w http.ResponseWriter, r *http.Request) (any, error) {
-	n, err := numberIn(r)
+	n, err := s.numberIn(r)
 	if err != nil {
 		return nil, err
 	}

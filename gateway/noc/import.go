@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/store/registry"
 )
 
@@ -55,6 +56,7 @@ const (
 // importRun is one import. It belongs to the request's goroutine.
 type importRun struct {
 	load    *registry.Load
+	country func(app string) number.Country
 	columns []int // of CSV: which field is where
 	result  ImportResult
 	faults  []LineFault
@@ -96,7 +98,7 @@ func (s *Server) runImport(w http.ResponseWriter, r *http.Request, events *event
 	default:
 		return nil, problemf(http.StatusConflict, CodeConflict, "another import is under way: try again when it is done")
 	}
-	i := &importRun{load: s.o.Registry.NewLoad(s.o.TempDir)}
+	i := &importRun{load: s.o.Registry.NewLoad(s.o.TempDir), country: s.o.Country}
 	defer i.load.Close()
 	i.result.DryRun = q.Get("dry_run") == "1"
 	if err := i.read(&patient{w: w, r: r.Body}, format); err != nil {
@@ -162,7 +164,7 @@ func (i *importRun) wrong(line, column int, text string) {
 
 // read stages every line that is right by itself.
 func (i *importRun) read(body io.Reader, format string) error {
-	parse := ndjsonPut
+	parse := i.ndjsonPut
 	header := format == FormatCSV
 	if header {
 		parse = i.csvPut
@@ -249,7 +251,7 @@ func (i *importRun) csvPut(line []byte) (p registry.Put, column int, err error) 
 		return p, 0, fmt.Errorf("%d fields, want the header's %d", fields, len(i.columns))
 	}
 	platform, sandbox := strings.CutSuffix(f[2], "-sandbox")
-	p, err = importPut(&BulkPut{f[0], Put{App: f[1], Platform: platform, Token: f[3], Device: f[4], Bearer: f[5], State: f[6], Sandbox: sandbox}})
+	p, err = i.put(&BulkPut{f[0], Put{App: f[1], Platform: platform, Token: f[3], Device: f[4], Bearer: f[5], State: f[6], Sandbox: sandbox}})
 	if err != nil {
 		for j, name := range csvFields {
 			if strings.HasPrefix(err.Error(), name) {
@@ -277,12 +279,12 @@ func quoted(s string) (text, rest string, err error) {
 	}
 }
 
-func ndjsonPut(line []byte) (registry.Put, int, error) {
+func (i *importRun) ndjsonPut(line []byte) (registry.Put, int, error) {
 	var b BulkPut
 	if err := decodeStrict(line, &b); err != nil {
 		return registry.Put{}, 0, err
 	}
-	p, err := importPut(&b)
+	p, err := i.put(&b)
 	return p, 0, err
 }
 
@@ -290,9 +292,9 @@ func ndjsonPut(line []byte) (registry.Put, int, error) {
 // export.
 const hashForm = "sha256:"
 
-// importPut checks what a line says. Its errors begin with the field.
-func importPut(b *BulkPut) (p registry.Put, err error) {
-	n, err := msg.ParseNumber(b.Number)
+// put checks what a line says. Its errors begin with the field.
+func (i *importRun) put(b *BulkPut) (p registry.Put, err error) {
+	n, err := i.country(b.App).Parse(b.Number)
 	if err != nil {
 		return p, err
 	}

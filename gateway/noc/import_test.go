@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/store/registry"
 )
 
@@ -25,6 +26,64 @@ func (r *rig) load(text, format string, skipBad, dryRun bool) (res ImportResult,
 }
 
 const csvHead = "number,app,platform,token,device,bearer,state\n"
+
+// Lines are read by the country of their app, and faults say what is wrong with a
+// number.
+func TestImportOfNationalNumbers(t *testing.T) {
+	r := newRig(t)
+	gb, err := number.In("GB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fr, err := number.In("FR")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server.o.Country = func(app string) number.Country {
+		if app == "bavard" {
+			return fr
+		}
+		return gb
+	}
+	good := csvHead + strings.Join([]string{
+		"07700 900042,chat,fcm,secret-token-1,phone-1,bearer-of-number-1,active",
+		"447700900043,chat,fcm,secret-token-2,phone-2,bearer-of-number-2,active",
+		"0044 7700 900044,bavard,fcm,secret-token-3,phone-3,bearer-of-number-3,active",
+		"06 12 34 56 78,bavard,fcm,secret-token-4,phone-4,bearer-of-number-4,active",
+	}, "\n")
+	res, faults, err := r.load(good, FormatCSV, false, false)
+	if want := (ImportResult{Lines: 4, Put: 4}); res != want || len(faults) > 0 || err != nil {
+		t.Errorf("import = %+v, %q, %v, want %+v", res, faults, err, want)
+	}
+	for _, n := range []msg.Number{447700900042, 447700900043, 447700900044, 33612345678} {
+		if _, err := r.reg.Get(n); err != nil {
+			t.Errorf("registry has not %s: %v", n, err)
+		}
+	}
+	if reg, err := r.Get(t.Context(), "07700 900-042", true); err != nil || reg.Number != "+447700900042" {
+		t.Errorf("get = %+v, %v", reg, err)
+	}
+	if a, err := r.Put(t.Context(), "06/87/65/43/21", Put{App: "bavard", Platform: "fcm", Token: "t"}, true); err != nil || a.Registration.Number != "+33687654321" {
+		t.Errorf("put = %+v, %v", a, err)
+	}
+	bad := csvHead + strings.Join([]string{
+		"0770090,chat,fcm,secret-token,phone,bearer-of-number-5,active",
+		"+33612345,chat,fcm,secret-token,phone,bearer-of-number-6,active",
+		"+999700900042,chat,fcm,secret-token,phone,bearer-of-number-7,active",
+		"alice,chat,fcm,secret-token,phone,bearer-of-number-8,active",
+	}, "\n")
+	_, faults, err = r.load(bad, FormatCSV, false, false)
+	wantProblem(t, "import", err, 400, CodeInvalid, "4 of 4 lines are wrong", "nothing was changed")
+	want := []string{
+		`2:1: number "••••": want 7, 9 or 10 digits behind the 0 of a national number`,
+		`3:1: number "••••": has 6 digits behind +33, want 9`,
+		`4:1: number "+9997••••0042": no country has a calling code that begins like this`,
+		`5:1: number "••••": want digits, with a leading + or not, set apart by nothing but blanks, hyphens, dots, slashes and brackets`,
+	}
+	if diff := cmp.Diff(want, faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
 
 func TestImportRefusesWholly(t *testing.T) {
 	r := newRig(t)
@@ -179,6 +238,27 @@ func TestExportImport(t *testing.T) {
 			if n, d, err := to.reg.ByBearer("a-bearer-of-somebody-4"); n != alice+2 || d.Token != `token,"4` || !d.Sandbox || err != nil {
 				t.Errorf("ByBearer = %s %+v %v", n, d, err)
 			}
+		})
+	}
+}
+
+// BenchmarkImport is a line of an import into a registry of nobody, checked, put
+// and on stable storage; b.N is to be some 100,000 (-benchtime 300000x).
+func BenchmarkImport(b *testing.B) {
+	for name, form := range map[string]string{"plus": "+%d", "digits": "%d", "blanks": "+%d "} {
+		b.Run(name, func(b *testing.B) {
+			r := newRig(b)
+			var text bytes.Buffer
+			text.WriteString(csvHead)
+			for i := range b.N {
+				fmt.Fprintf(&text, form+",chat,apns,%064x,phone,bench-bearer-%015d,active\n", 447700000000+i, i, i)
+			}
+			b.ResetTimer()
+			res, err := r.Import(b.Context(), &text, FormatCSV, false, false, func(*ImportEvent) {})
+			if res.Put != b.N || err != nil {
+				b.Fatalf("import = %+v, %v, want %d put", res, err, b.N)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 		})
 	}
 }

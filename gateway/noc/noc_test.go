@@ -278,6 +278,7 @@ func TestStatus(t *testing.T) {
 		Version: "1.2.3", Node: "edge-1", Started: when, Divert: "shadow", IndexReady: true, IndexBytes: 4096,
 		Registered: registry.Count{Numbers: 3, Active: 2, Devices: 4, Corrupt: 1, External: 1},
 		Listen:     []string{"0.0.0.0:2775"}, API: []string{"127.0.0.1:8443"},
+		Answers:      []Answers{{Leg: "smpp", Count: 7, P50: 0.001, P99: 0.02}},
 		Alarms:       []alarm.Alarm{{Name: alarm.DiskLow, Severity: alarm.Critical, State: alarm.Raised, Since: time.Unix(1_750_000_000, 0).UTC(), Text: "t", WhatToDo: "w"}},
 		AlarmsRaised: 3, UpstreamError: "refused", UpstreamErrorAt: time.Unix(1_750_000_001, 0).UTC(),
 		Binds: BindCounts{1, 2, 3, 6}, Own: []OwnBind{{"smsc-own", "bound", "reset", 5, 100}},

@@ -48,7 +48,7 @@ func (s *Server) count(http.ResponseWriter, *http.Request) (any, error) {
 }
 
 func (s *Server) get(_ http.ResponseWriter, r *http.Request) (any, error) {
-	n, err := numberIn(r)
+	n, err := s.numberIn(r)
 	if err != nil {
 		return nil, err
 	}
@@ -60,13 +60,13 @@ func (s *Server) get(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) put(w http.ResponseWriter, r *http.Request) (any, error) {
-	n, err := numberIn(r)
-	if err != nil {
-		return nil, err
-	}
 	var b Put
 	if err := readJSON(w, r, &b); err != nil {
 		return nil, err
+	}
+	n, err := s.o.Country(b.App).Parse(r.PathValue("number"))
+	if err != nil {
+		return nil, problemf(http.StatusBadRequest, CodeInvalid, "%v", err)
 	}
 	p, err := b.registryPut(n)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) remove(_ http.ResponseWriter, r *http.Request) (any, error) {
-	n, err := numberIn(r)
+	n, err := s.numberIn(r)
 	if err != nil {
 		return nil, err
 	}
@@ -166,8 +166,9 @@ func shown(n msg.Number, clear bool) string {
 
 func unmask(r *http.Request) bool { return r.URL.Query().Get("unmask") == "1" }
 
-func numberIn(r *http.Request) (msg.Number, error) {
-	n, err := msg.ParseNumber(r.PathValue("number"))
+// numberIn is the number of the path that somebody looks for.
+func (s *Server) numberIn(r *http.Request) (msg.Number, error) {
+	n, err := s.o.Country("").ParseKnown(r.PathValue("number"))
 	if err != nil {
 		return 0, problemf(http.StatusBadRequest, CodeInvalid, "%v", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"shunt/gateway/audit"
+	"shunt/gateway/number"
 )
 
 // Options are what NewServer needs; all of it is required.
@@ -30,6 +31,10 @@ type Options struct {
 	Alarms   Alarms
 	Audit    *audit.Log
 	Log      *slog.Logger
+
+	// Country is the country whose national numbers operators write, for an app or
+	// for "". nil: none.
+	Country func(app string) number.Country
 
 	// TempDir takes a bulk while it is checked, in a file that has no name;
 	// "" = os.TempDir.
@@ -63,6 +68,9 @@ func NewServer(o Options) *Server {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(fmt.Sprintf("noc: %v", err)) // only for a key of another length
+	}
+	if o.Country == nil {
+		o.Country = func(string) number.Country { return number.Country{} }
 	}
 	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1), limits: usualBulk, strangers: rate.NewLimiter(rate.Every(strangerEvery), strangersAtOnce)}
 	for pattern, h := range map[string]handler{

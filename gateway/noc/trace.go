@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 	"shunt/store/spool"
 )
 
@@ -21,14 +22,14 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := FindTraces(s.o.Spool, r.PathValue("what"), limit, unmask(r))
+	all, err := FindTraces(s.o.Spool, s.o.Country(""), r.PathValue("what"), limit, unmask(r))
 	return tracesBody{all}, err
 }
 
 // FindTraces finds one message by its id, or the last ones to a number, numbers
 // masked unless they are to be clear. What is not there is a *Problem with
 // status 404 or spool.ErrNotFound.
-func FindTraces(s Spool, what string, limit int, clear bool) ([]Trace, error) {
+func FindTraces(s Spool, country number.Country, what string, limit int, clear bool) ([]Trace, error) {
 	id, err := msg.ParseID(what)
 	found := err == nil
 	if !found && !strings.HasPrefix(what, "+") {
@@ -41,7 +42,7 @@ func FindTraces(s Spool, what string, limit int, clear bool) ([]Trace, error) {
 		}
 		return tracesOf(s, []spool.Record{rec}, clear)
 	}
-	n, err := msg.ParseNumber(what)
+	n, err := country.ParseKnown(what)
 	if err != nil {
 		return nil, problemf(http.StatusNotFound, CodeNotFound, "no message with this id, and it is no number: finished messages are kept for [retention] messages; a forwarded one is never stored")
 	}

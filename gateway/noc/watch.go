@@ -41,7 +41,7 @@ const (
 // watch answers with a line for each PDU, until the time is over or the operator
 // goes.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) (any, error) {
-	n, err := numberIn(r)
+	n, err := s.numberIn(r)
 	if err != nil {
 		return nil, err
 	}

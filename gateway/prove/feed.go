@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"shunt/gateway/msg"
+	"shunt/gateway/number"
 )
 
 // FeedOptions say where the numbers come from that have another subscriber now.
@@ -22,6 +23,7 @@ type FeedOptions struct {
 	URL      string        // "": none
 	Every    time.Duration // how often they are looked at
 	Registry Evicter
+	Country  number.Country // whose national numbers they may hold
 	Log      *slog.Logger
 }
 
@@ -142,19 +144,19 @@ func (f *Feed) read(ctx context.Context, r io.Reader, written time.Time) error {
 	}
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	evicted, bad, firstBad := 0, 0, 0
-	for n := 1; lines.Scan(); n++ {
+	for at := 1; lines.Scan(); at++ {
 		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' || n == 1 && strings.HasPrefix(line, "number") {
+		if line == "" || line[0] == '#' || at == 1 && strings.HasPrefix(line, "number") {
 			continue
 		}
-		number, before, ok := feedLine(line, written)
+		n, before, ok := f.line(line, written)
 		if !ok {
 			if bad++; firstBad == 0 {
-				firstBad = n
+				firstBad = at
 			}
 			continue
 		}
-		gone, err := f.o.Registry.EvictBefore(ctx, number, before)
+		gone, err := f.o.Registry.EvictBefore(ctx, n, before)
 		if err != nil {
 			return err
 		}
@@ -174,9 +176,9 @@ func (f *Feed) read(ctx context.Context, r io.Reader, written time.Time) error {
 	return nil
 }
 
-func feedLine(line string, written time.Time) (n msg.Number, before time.Time, ok bool) {
-	number, date, dated := strings.Cut(line, ",")
-	n, err := msg.ParseNumber(strings.TrimSpace(number))
+func (f *Feed) line(line string, written time.Time) (n msg.Number, before time.Time, ok bool) {
+	text, date, dated := strings.Cut(line, ",")
+	n, err := f.o.Country.ParseKnown(strings.TrimSpace(text))
 	if err != nil {
 		return 0, before, false
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"shunt/gateway/msg"
+	"shunt/smpp/coding"
 	"shunt/store/registry"
 )
 
@@ -163,7 +164,11 @@ func (s *Service) Check(ctx context.Context, id, code string) (proof string, app
 // Registered sends the confirmation, where one is configured.
 func (s *Service) Registered(n msg.Number, app string) {
 	if s.o.Confirm != "" && s.o.Sender != "" {
-		s.o.Send(s.o.Sender, n, strings.ReplaceAll(s.o.Confirm, "{app}", app))
+		text := fill(s.o.Confirm, app, "")
+		if !single(text) {
+			text = fill(s.o.Confirm, "This app", "")
+		}
+		s.o.Send(s.o.Sender, n, text)
 	}
 }
 
@@ -257,22 +262,38 @@ func nonceIn(text string) string {
 // Retriever takes.
 const maxRetriever = 140
 
+// codeText is the SMS with a code. It is a single one, so that its last line is
+// where the phone looks for it: if the app's name, or the operator's text, would
+// make it longer, it goes without.
 func codeText(text string, r *Request, code string) string {
-	fill := func(app string) string {
-		t := strings.NewReplacer("{app}", app, "{code}", code).Replace(text)
-		switch r.Format {
-		case Android:
-			t += "\n" + r.Detail
-		case Domain:
-			t += "\n@" + r.Detail + " #" + code
+	end := ""
+	switch r.Format {
+	case Android:
+		end = "\n" + r.Detail
+	case Domain:
+		end = "\n@" + r.Detail + " #" + code
+	}
+	for _, t := range []string{fill(text, r.App, code) + end, fill(text, "this app", code) + end} {
+		if single(t) && (r.Format != Android || len(t) <= maxRetriever) {
+			return t
 		}
-		return t
 	}
-	t := fill(r.App)
-	if r.Format == Android && len(t) > maxRetriever {
-		t = fill("this app")
+	return code + " is your code." + end
+}
+
+func fill(text, app, code string) string {
+	return strings.NewReplacer("{app}", app, "{code}", code).Replace(text)
+}
+
+// single tells whether a text fits one SMS: 160 septets of the GSM alphabet, or
+// 140 octets of UCS-2 (3GPP TS 23.040 §9.2.3.16).
+func single(text string) bool {
+	a := coding.Best(text)
+	b, err := coding.Encode(a, text)
+	if a == coding.GSM7 {
+		return err == nil && len(b) <= 160
 	}
-	return t
+	return err == nil && len(b) <= coding.MaxUserData
 }
 
 func detailFits(f Format, detail string) bool {

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	case "open":
 		_, err := Open(Options{Dir: os.Getenv(childDir)})
 		fmt.Printf("%v %v\n", errors.Is(err, store.ErrInUse), err)
+	case "erase":
+		fmt.Fprintln(os.Stderr, eraseForever(os.Getenv(childDir)))
+		os.Exit(1)
 	case "write":
 		fmt.Fprintln(os.Stderr, writeForever(os.Getenv(childDir)))
 		os.Exit(1)
@@ -176,5 +179,94 @@ func checkAcknowledged(t *testing.T, r *Registry, puts map[msg.Number]string, re
 	}
 	if c := r.Count(); c.Corrupt != 0 || c.Numbers != c.Devices || c.Numbers != c.Active {
 		t.Errorf("Count() = %+v, want as many devices as numbers, all active, none corrupt", c)
+	}
+}
+
+// eraseForever erases one number after the other until it is killed, and says on
+// stdout what it begins and what it has done.
+func eraseForever(dir string) error {
+	r, err := Open(Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	regs, err := r.List(context.Background(), 0, MaxList)
+	if err != nil {
+		return err
+	}
+	for i := range regs {
+		n := regs[i].Number
+		fmt.Printf("begun %d\n", n)
+		if _, err := r.Erase(context.Background(), n); err != nil {
+			return err
+		}
+		fmt.Printf("erased %d\n", n)
+	}
+	return errors.New("nobody is left")
+}
+
+// TestKillWhileErasing kills a process that erases with SIGKILL, again and again
+// at another place: a number is there whole or erased, never a corrupt record,
+// and what was acknowledged is in no file.
+func TestKillWhileErasing(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, Options{Dir: dir})
+	const all = 60
+	for i := range msg.Number(all) {
+		p := Put{Number: testNumber + i, App: "chat", Platform: FCM, Token: fmt.Sprintf("TOKEN-%03d-", i), Device: "d", Active: true}
+		if _, err := r.Put(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(t, r)
+	begun, erased := map[msg.Number]bool{}, map[msg.Number]bool{}
+	for round := range 6 {
+		cmd := child(t, "erase", dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for sc := bufio.NewScanner(out); sc.Scan(); lines++ {
+			var n msg.Number
+			if _, err := fmt.Sscanf(sc.Text(), "begun %d", &n); err == nil {
+				begun[n] = true
+			} else if _, err := fmt.Sscanf(sc.Text(), "erased %d", &n); err == nil {
+				erased[n] = true
+			}
+			if lines == 2*round { // it has just begun one
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := cmd.Wait(); err == nil || lines <= 2*round {
+			t.Fatalf("round %d: the child ended with %v after %d lines, want it killed", round, err, lines)
+		}
+		r := start(t, Options{Dir: dir})
+		for i := range msg.Number(all) {
+			n := testNumber + i
+			_, err := r.Get(n)
+			there := err == nil
+			switch {
+			case err != nil && !errors.Is(err, ErrNotFound):
+				t.Errorf("round %d: Get(%d) = %v, want it or %v", round, n, err, ErrNotFound)
+			case erased[n] && there, !begun[n] && !there:
+				t.Errorf("round %d: %d is there: %t, erasure begun %t, done %t", round, n, there, begun[n], erased[n])
+			case r.Lookup(n).Registered() != there:
+				t.Errorf("round %d: %d: Lookup and Get disagree", round, n)
+			}
+		}
+		if c := r.Count(); c.Corrupt != 0 {
+			t.Errorf("round %d: Count() = %+v, want none corrupt", round, c)
+		}
+		stop(t, r)
+	}
+	for i := range msg.Number(all) {
+		if found := holds(t, dir, fmt.Appendf(nil, "TOKEN-%03d-", i)); erased[testNumber+i] && len(found) > 0 {
+			t.Errorf("%d was erased, and is in %q", testNumber+i, found)
+		}
 	}
 }

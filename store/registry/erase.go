@@ -21,7 +21,7 @@ import (
 // has the tables rewritten without them: it waits for the scan of the index, it
 // reads every bearer once, and nobody reads or writes the database while tables
 // are rewritten. Lookup goes on. An error says that some of it may be left; the
-// same call again finishes it.
+// same call again, or the next Open, finishes it.
 func (r *Registry) Erase(ctx context.Context, n msg.Number) (was bool, err error) {
 	if err := r.WaitReady(ctx); err != nil {
 		return false, fmt.Errorf("number %s: erase: %w", n.Masked(), err)

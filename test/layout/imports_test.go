@@ -15,7 +15,7 @@ import (
 // for everything below its path.
 var levels = [][]string{
 	0: {"gateway/msg", "smpp/pdu"},
-	1: {"smpp/coding", "push", "store"},
+	1: {"smpp/coding", "push", "store", "gateway/number"},
 	2: {"gateway/route", "gateway/letter", "gateway/listen", "gateway/config", "gateway/alarm", "gateway/audit", "smpp", "push/apns", "push/fcm", "store/registry", "store/spool", "systemd"},
 	3: {"gateway/prove", "gateway/presence", "gateway/external"},
 	4: {"gateway/api", "gateway/noc", "gateway/dispatch", "gateway/upstream", "gateway/receipt"},
@@ -29,13 +29,14 @@ var fixtures = []string{"smpp/smpptest"}
 
 // only names who may import a module.
 var only = map[string][]string{
-	"github.com/dgraph-io/badger/v4": {"store", "store/registry", "store/spool"},
-	"github.com/sideshow/apns2":      {"push/apns"},
-	"firebase.google.com/go/v4":      {"push/fcm"},
+	"github.com/dgraph-io/badger/v4":  {"store", "store/registry", "store/spool"},
+	"github.com/sideshow/apns2":       {"push/apns"},
+	"firebase.google.com/go/v4":       {"push/fcm"},
+	"github.com/nyaruka/phonenumbers": {"gateway/number"},
 }
 
 // pure packages read no clock's timers, socket or file.
-var pure = []string{"smpp/pdu", "smpp/coding", "gateway/route", "gateway/letter", "gateway/msg"}
+var pure = []string{"smpp/pdu", "smpp/coding", "gateway/route", "gateway/letter", "gateway/msg", "gateway/number"}
 
 type pkg struct {
 	path    string // below the module

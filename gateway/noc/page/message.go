@@ -48,7 +48,7 @@ func (p *Page) message(w http.ResponseWriter, r *http.Request) {
 		p.say(w, r, http.StatusServiceUnavailable, "Other searches are under way: try again.")
 		return
 	}
-	all, err := noc.FindTraces(p.o.Spool, what, maxTraces, false)
+	all, err := noc.FindTraces(p.o.Spool, p.o.Country, what, maxTraces, false)
 	var problem *noc.Problem
 	switch {
 	case errors.Is(err, spool.ErrNotFound), errors.As(err, &problem) && problem.Status == http.StatusNotFound:

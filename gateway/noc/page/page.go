@@ -18,6 +18,7 @@ import (
 
 	"shunt/gateway/audit"
 	"shunt/gateway/noc"
+	"shunt/gateway/number"
 )
 
 // Gateway is what the page shows and, for who has the token, switches. All
@@ -51,10 +52,11 @@ type Options struct {
 	Gateway Gateway
 	Spool   noc.Spool
 	Log     *slog.Logger
-	Faults  *Faults // nil: the log is not shown
-	Alarms  Alarms  // nil: nobody raises any
-	Token   []byte  // empty: the page switches nothing
-	Audit   Audit   // records what is switched; nil: nothing is
+	Country number.Country // whose national numbers may be searched for
+	Faults  *Faults        // nil: the log is not shown
+	Alarms  Alarms         // nil: nobody raises any
+	Token   []byte         // empty: the page switches nothing
+	Audit   Audit          // records what is switched; nil: nothing is
 }
 
 // Page is safe for concurrent use.
