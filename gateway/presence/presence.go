@@ -43,7 +43,7 @@ type Tracker struct {
 	started time.Time
 	every   time.Duration
 	shards  [64]shard
-	fast    chan fast // evidence of devices that were not active, missed claims
+	fast    chan fast // numbers with enough missed claims
 }
 
 // shard maps a device's hash to when it last showed itself and how many claims
