@@ -19,7 +19,6 @@ var actions = map[string]string{
 	"DELETE /v1/registry/{number}":     "registry rm",
 	"POST /v1/registry/{number}/erase": "registry erase",
 	"GET /v1/watch/{number}":           "watch",
-	"POST /v1/registry/bulk":           "registry bulk",
 	"POST /v1/registry/import":         "registry import",
 	"GET /v1/registry/export":          "registry export",
 	"GET /v1/backup":                   "backup",

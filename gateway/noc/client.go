@@ -121,21 +121,6 @@ func (c *Client) Remove(ctx context.Context, number, device string, unmask bool)
 	return c.call(ctx, http.MethodDelete, "/v1/registry/"+url.PathEscape(number), unmasked(q, unmask), nil, &b)
 }
 
-// Bulk puts what lines holds, one BulkPut as JSON a line, each with its
-// bearer; at most a million lines and 256 MiB. Either every line is right or
-// none is put, and the *Problem lists the first that are wrong. It returns how
-// many were put. ctx alone bounds its time.
-func (c *Client) Bulk(ctx context.Context, lines io.Reader) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://noc/v1/registry/bulk", lines)
-	if err != nil {
-		return 0, fmt.Errorf("control socket %s: %w", c.socket, err)
-	}
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	var b bulkBody
-	err = c.do(req, &b)
-	return b.Put, err
-}
-
 // Trace finds diverted messages by Shunt's id, by the message_id that an ESME
 // was given, or by number, newest first.
 func (c *Client) Trace(ctx context.Context, what string, unmask bool) ([]Trace, error) {

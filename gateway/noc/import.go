@@ -93,8 +93,8 @@ func (s *Server) runImport(w http.ResponseWriter, r *http.Request, events *event
 		return nil, problemf(http.StatusBadRequest, CodeInvalid, "format: want csv or ndjson")
 	}
 	select {
-	case s.bulk <- struct{}{}:
-		defer func() { <-s.bulk }()
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
 	default:
 		return nil, problemf(http.StatusConflict, CodeConflict, "another import is under way: try again when it is done")
 	}
@@ -251,7 +251,7 @@ func (i *importRun) csvPut(line []byte) (p registry.Put, column int, err error) 
 		return p, 0, fmt.Errorf("%d fields, want the header's %d", fields, len(i.columns))
 	}
 	platform, sandbox := strings.CutSuffix(f[2], "-sandbox")
-	p, err = i.put(&BulkPut{f[0], Put{App: f[1], Platform: platform, Token: f[3], Device: f[4], Bearer: f[5], State: f[6], Sandbox: sandbox}})
+	p, err = i.put(&ImportLine{f[0], Put{App: f[1], Platform: platform, Token: f[3], Device: f[4], Bearer: f[5], State: f[6], Sandbox: sandbox}})
 	if err != nil {
 		for j, name := range csvFields {
 			if strings.HasPrefix(err.Error(), name) {
@@ -280,7 +280,7 @@ func quoted(s string) (text, rest string, err error) {
 }
 
 func (i *importRun) ndjsonPut(line []byte) (registry.Put, int, error) {
-	var b BulkPut
+	var b ImportLine
 	if err := decodeStrict(line, &b); err != nil {
 		return registry.Put{}, 0, err
 	}
@@ -293,7 +293,7 @@ func (i *importRun) ndjsonPut(line []byte) (registry.Put, int, error) {
 const hashForm = "sha256:"
 
 // put checks what a line says. Its errors begin with the field.
-func (i *importRun) put(b *BulkPut) (p registry.Put, err error) {
+func (i *importRun) put(b *ImportLine) (p registry.Put, err error) {
 	n, err := i.country(b.App).Parse(b.Number)
 	if err != nil {
 		return p, err
@@ -366,7 +366,7 @@ func appendExport(b []byte, format string, n msg.Number, d *registry.Device) []b
 	bearer := hashForm + hex.EncodeToString(d.BearerHash[:])
 	if format == FormatNDJSON {
 		features := d.Features.Names()
-		line, err := json.Marshal(BulkPut{n.String(), Put{
+		line, err := json.Marshal(ImportLine{n.String(), Put{
 			App: d.App, Platform: d.Platform.String(), Token: d.Token, Device: d.ID, Bearer: bearer, State: stateOf(d.Active), Sandbox: d.Sandbox,
 			Features: &features, Permission: d.Permission.String(), Preference: d.Preference, ProvenAt: d.ProvenAt,
 		}})

@@ -2,6 +2,7 @@ package noc
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -239,6 +240,51 @@ func TestExportImport(t *testing.T) {
 				t.Errorf("ByBearer = %s %+v %v", n, d, err)
 			}
 		})
+	}
+}
+
+const importLine = "+447700900042,chat,fcm,secret-token,phone,bearer-of-number-1,active\n"
+
+func TestOneImportAtATime(t *testing.T) {
+	r := newRig(t)
+	r.server.imports <- struct{}{} // one is under way
+	_, _, err := r.load(csvHead+importLine, FormatCSV, false, false)
+	wantProblem(t, "second import", err, 409, CodeConflict, "another import")
+	<-r.server.imports
+	if res, _, err := r.load(csvHead+importLine, FormatCSV, false, false); res.Put != 1 || err != nil {
+		t.Errorf("import afterwards = %+v, %v, want 1 put", res, err)
+	}
+}
+
+func TestImportOfALongLine(t *testing.T) {
+	r := newRig(t)
+	_, _, err := r.load(csvHead+importLine+strings.Repeat("x", maxLine+1), FormatCSV, true, false)
+	wantProblem(t, "import with a long line", err, 413, CodeTooLarge, "line 3", "nothing was put")
+	if n := r.reg.Count(); n.Numbers != 0 {
+		t.Errorf("numbers = %d, want 0", n.Numbers)
+	}
+}
+
+// A body that breaks off leaves nothing behind and frees the way.
+func TestImportBreaksOff(t *testing.T) {
+	r := newRig(t)
+	body := &blocked{begun: make(chan struct{}), end: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Import(ctx, body, FormatNDJSON, false, false, func(*ImportEvent) {})
+		ended <- err
+	}()
+	<-body.begun
+	cancel()
+	close(body.end)
+	if err := <-ended; err == nil {
+		t.Error("import that breaks off = nil, want an error")
+	}
+	r.server.imports <- struct{}{} // until the broken one has ended
+	<-r.server.imports
+	if n := r.reg.Count(); n.Numbers != 0 {
+		t.Errorf("numbers = %d, want 0", n.Numbers)
 	}
 }
 

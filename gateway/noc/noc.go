@@ -64,7 +64,6 @@ func (r *Refused) Error() string {
 type Registry interface {
 	Get(n msg.Number) (registry.Registration, error)
 	Put(ctx context.Context, p registry.Put) (registry.PutResult, error)
-	PutAll(ctx context.Context, ps []registry.Put) ([]registry.PutResult, error)
 	Remove(ctx context.Context, n msg.Number, device string) (bool, error)
 	List(ctx context.Context, after msg.Number, limit int) ([]registry.Registration, error)
 	NewLoad(dir string) *registry.Load
@@ -319,8 +318,8 @@ type PutAnswer struct {
 	Bearer string `json:"bearer,omitempty"`
 }
 
-// BulkPut is one line of a bulk.
-type BulkPut struct {
+// ImportLine is one line of an import.
+type ImportLine struct {
 	Number string `json:"number"`
 	Put
 }
@@ -384,9 +383,6 @@ type (
 	}
 	removedBody struct {
 		Removed bool `json:"removed"`
-	}
-	bulkBody struct {
-		Put int `json:"put"`
 	}
 )
 

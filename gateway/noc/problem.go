@@ -14,16 +14,15 @@ import (
 // Problem is how the control server refuses (RFC 9457). Its detail says what
 // to do next.
 type Problem struct {
-	Type   string      `json:"type"`
-	Title  string      `json:"title"`
-	Status int         `json:"status"`
-	Code   string      `json:"code"`
-	Detail string      `json:"detail"`
-	Lines  []LineFault `json:"lines,omitempty"`  // of a bulk
-	Faults []string    `json:"faults,omitempty"` // of a configuration
+	Type   string   `json:"type"`
+	Title  string   `json:"title"`
+	Status int      `json:"status"`
+	Code   string   `json:"code"`
+	Detail string   `json:"detail"`
+	Faults []string `json:"faults,omitempty"` // of a configuration
 }
 
-// LineFault is what is wrong with one line of a bulk.
+// LineFault is what is wrong with one line of an import.
 type LineFault struct {
 	Line   int    `json:"line"`             // from 1
 	Column int    `json:"column,omitempty"` // of CSV, from 1; 0: no certain one
@@ -42,13 +41,9 @@ const (
 	CodeUnavailable = "unavailable"
 )
 
-// Error is the detail, and a line for each fault of a bulk or a
-// configuration.
+// Error is the detail, and a line for each fault of a configuration.
 func (p *Problem) Error() string {
 	s := p.Detail
-	for _, l := range p.Lines {
-		s += fmt.Sprintf("\nline %d: %s", l.Line, l.Text)
-	}
 	for _, f := range p.Faults {
 		s += "\n" + f
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -142,100 +141,6 @@ func TestListPages(t *testing.T) {
 	wantProblem(t, "a forged cursor", err, 400, CodeInvalid, "begin again")
 }
 
-func bulkLine(n msg.Number, bearer string) string {
-	return fmt.Sprintf(`{"number":"%s","app":"chat","platform":"fcm","token":"secret-token","bearer":"%s"}`, n, bearer)
-}
-
-func TestBulk(t *testing.T) {
-	r := newRig(t)
-	var b strings.Builder
-	const lines = bulkChunk + 10
-	for i := range lines {
-		fmt.Fprintln(&b, bulkLine(alice+msg.Number(i), fmt.Sprintf("bearer-of-number-%06d", i)))
-		if i%1000 == 0 {
-			b.WriteString("\n  \n") // blank lines are nothing
-		}
-	}
-	put, err := r.Bulk(t.Context(), strings.NewReader(strings.TrimSpace(b.String())))
-	if put != lines || err != nil {
-		t.Fatalf("bulk = %d, %v, want %d", put, err, lines)
-	}
-	if n := r.reg.Count(); n.Numbers != lines || n.Active != lines {
-		t.Errorf("count = %+v, want %d active numbers", n, lines)
-	}
-	if n, _, err := r.reg.ByBearer("bearer-of-number-008005"); n != alice+8005 || err != nil {
-		t.Errorf("ByBearer of line 8006 = %s, %v", n, err)
-	}
-	left, err := os.ReadDir(r.server.o.TempDir)
-	if len(left) != 0 || err != nil {
-		t.Errorf("temporary files = %v, %v, want none", left, err)
-	}
-}
-
-func TestBulkRefusesWholly(t *testing.T) {
-	r := newRig(t)
-	good := bulkLine(alice, "bearer-of-number-1")
-	text := strings.Join([]string{
-		good,
-		``,
-		`{"number":"12","app":"chat","platform":"fcm","token":"secret-token","bearer":"bearer-of-number-2"}`,
-		`{"number":"+447700900043","app":"chat","platform":"fcm","token":"secret-token"}`,
-		`not json secret-token`,
-		`{"number":"+447700900043","app":"chat","platform":"fcm","token":"secret-token","bearer":"short"}`,
-		`{"number":"+447700900043","app":"chat","platform":"fcm","token":"secret-token","bearer":"bearer-of-number-2","colour":1}`,
-	}, "\n")
-	_, err := r.Bulk(t.Context(), strings.NewReader(text))
-	wantProblem(t, "bulk", err, 400, CodeInvalid, "5 of 6 lines", "nothing was put")
-	var p *Problem
-	if !errors.As(err, &p) {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, l := range p.Lines {
-		got = append(got, fmt.Sprintf("%d %.30s", l.Line, l.Text))
-	}
-	want := []string{
-		`3 number "••••": not an E.164 nu`, `4 bearer: is missing: a bulk mak`, `5 invalid character 'o' in liter`,
-		`6 bearer: want 16 to 512 printab`, `7 unknown field "colour"`,
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("lines (-want +got):\n%s", diff)
-	}
-	if strings.Contains(err.Error(), "secret-token") {
-		t.Errorf("bulk = %v, want no token in it", err)
-	}
-
-	many := strings.Repeat("{}\n", 50)
-	_, err = r.Bulk(t.Context(), strings.NewReader(many))
-	if !errors.As(err, &p) || len(p.Lines) != maxLineFaults {
-		t.Errorf("bulk of 50 wrong lines = %v, want the first %d", err, maxLineFaults)
-	}
-	_, err = r.Bulk(t.Context(), strings.NewReader(good+"\n"+strings.Repeat("x", maxBulkLine+1)))
-	wantProblem(t, "bulk with a long line", err, 413, CodeTooLarge, "line 2", "nothing was put")
-
-	r.server.limits = bulkLimits{octets: 1 << 20, lines: 3}
-	_, err = r.Bulk(t.Context(), strings.NewReader(strings.Repeat(good+"\n", 4)))
-	wantProblem(t, "bulk of too many lines", err, 413, CodeTooLarge, "more than 3 lines")
-	r.server.limits = bulkLimits{octets: 200, lines: 30}
-	_, err = r.Bulk(t.Context(), strings.NewReader(strings.Repeat(good+"\n", 4)))
-	wantProblem(t, "bulk of too many octets", err, 413, CodeTooLarge, "more than 200 octets")
-	if n := r.reg.Count(); n.Numbers != 0 {
-		t.Errorf("numbers after refused bulks = %d, want 0", n.Numbers)
-	}
-}
-
-// What only the registry can know stops a bulk half way, and the answer says
-// where.
-func TestBulkRefusedByTheRegistry(t *testing.T) {
-	r := newRig(t)
-	text := bulkLine(alice, "bearer-of-number-1") + "\n" + bulkLine(bob, "bearer-of-number-1")
-	_, err := r.Bulk(t.Context(), strings.NewReader(text))
-	wantProblem(t, "bulk with one bearer twice", err, 409, CodeConflict, "1 of 2 lines are put", "bearer belongs to another device")
-	if n := r.reg.Count(); n.Numbers != 1 {
-		t.Errorf("numbers = %d, want 1", n.Numbers)
-	}
-}
-
 // blocked is a body that waits until it may end.
 type blocked struct {
 	begun chan struct{}
@@ -251,40 +156,6 @@ func (b *blocked) Read(p []byte) (int, error) {
 	}
 	<-b.end
 	return 0, context.Canceled
-}
-
-func TestOneBulkAtATime(t *testing.T) {
-	r := newRig(t)
-	r.server.bulk <- struct{}{} // a bulk is under way
-	_, err := r.Bulk(t.Context(), strings.NewReader(bulkLine(alice, "bearer-of-number-1")))
-	wantProblem(t, "second bulk", err, 409, CodeConflict, "another bulk")
-	<-r.server.bulk
-	if put, err := r.Bulk(t.Context(), strings.NewReader(bulkLine(alice, "bearer-of-number-1"))); put != 1 || err != nil {
-		t.Errorf("bulk afterwards = %d, %v, want 1", put, err)
-	}
-}
-
-// A body that breaks off leaves nothing behind and frees the way.
-func TestBulkBreaksOff(t *testing.T) {
-	r := newRig(t)
-	body := &blocked{begun: make(chan struct{}), end: make(chan struct{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := r.Bulk(ctx, body)
-		ended <- err
-	}()
-	<-body.begun
-	cancel()
-	close(body.end)
-	if err := <-ended; err == nil {
-		t.Error("bulk that breaks off = nil, want an error")
-	}
-	r.server.bulk <- struct{}{} // until the broken one has ended
-	<-r.server.bulk
-	if n := r.reg.Count(); n.Numbers != 0 {
-		t.Errorf("numbers = %d, want 0", n.Numbers)
-	}
 }
 
 // checkPut and the registry refuse the same.
@@ -305,9 +176,6 @@ func TestCheckPutIsTheRegistrys(t *testing.T) {
 		for _, text := range texts {
 			p := base
 			set(&p, text)
-			if p.Bearer == "" {
-				continue // a bulk's own rule
-			}
 			ours := checkPut(&p)
 			_, theirs := r.reg.Put(t.Context(), p)
 			if (ours != nil) != errors.Is(theirs, registry.ErrInvalid) {
@@ -328,18 +196,5 @@ func TestCheckPutIsTheRegistrys(t *testing.T) {
 	}
 	if refused < 20 || taken < 15 {
 		t.Errorf("refused %d, taken %d: the table tests nothing", refused, taken)
-	}
-}
-
-// BenchmarkBulk is a line of a bulk, checked, put and on stable storage.
-func BenchmarkBulk(b *testing.B) {
-	r := newRig(b)
-	var text strings.Builder
-	for i := range b.N {
-		fmt.Fprintln(&text, bulkLine(alice+msg.Number(i), fmt.Sprintf("bearer-of-number-%09d", i)))
-	}
-	b.ResetTimer()
-	if put, err := r.Bulk(b.Context(), strings.NewReader(text.String())); put != b.N || err != nil {
-		b.Fatalf("bulk = %d, %v, want %d", put, err, b.N)
 	}
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// for "". nil: none.
 	Country func(app string) number.Country
 
-	// TempDir takes a bulk while it is checked, in a file that has no name;
+	// TempDir takes an import while it is checked, in files that have no name;
 	// "" = os.TempDir.
 	TempDir string
 }
@@ -45,18 +45,17 @@ type Options struct {
 // socket's group may do everything, and what is changed is audited. It is safe for concurrent use;
 // what changes while it runs belongs to the gateway, registry and spool.
 type Server struct {
-	o      Options
-	mux    *http.ServeMux
-	cursor cipher.Block  // seals the cursors of masked lists, for this run
-	bulk   chan struct{} // holds a token while a bulk runs: one at a time
-	limits bulkLimits
+	o       Options
+	mux     *http.ServeMux
+	cursor  cipher.Block  // seals the cursors of masked lists, for this run
+	imports chan struct{} // holds a token while an import runs: one at a time
 
 	strangers *rate.Limiter // lines of the audit about requests of who may do nothing
 }
 
 // Limits of a request.
 const (
-	maxBody     = 64 << 10 // octets, but for a bulk
+	maxBody     = 64 << 10 // octets, but for an import
 	readWithin  = 10 * time.Second
 	writeWithin = 30 * time.Second
 )
@@ -72,7 +71,7 @@ func NewServer(o Options) *Server {
 	if o.Country == nil {
 		o.Country = func(string) number.Country { return number.Country{} }
 	}
-	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, bulk: make(chan struct{}, 1), limits: usualBulk, strangers: rate.NewLimiter(rate.Every(strangerEvery), strangersAtOnce)}
+	s := &Server{o: o, mux: http.NewServeMux(), cursor: block, imports: make(chan struct{}, 1), strangers: rate.NewLimiter(rate.Every(strangerEvery), strangersAtOnce)}
 	for pattern, h := range map[string]handler{
 		"GET /v1/status":                   s.status,
 		"GET /v1/sessions":                 s.sessions,
@@ -85,7 +84,6 @@ func NewServer(o Options) *Server {
 		"POST /v1/selftest":                s.selftest,
 		"GET /v1/registry":                 s.list,
 		"GET /v1/registry/count":           s.count,
-		"POST /v1/registry/bulk":           s.putBulk,
 		"POST /v1/registry/import":         s.importFile,
 		"GET /v1/registry/export":          s.exportFile,
 		"GET /v1/backup":                   s.backup,
@@ -175,7 +173,7 @@ func (s *Server) wrap(h handler) http.Handler {
 	})
 }
 
-// extend gives a request time from now on; a bulk asks for it with every read.
+// extend gives a request time from now on; an import asks for it with every read.
 func extend(w http.ResponseWriter) {
 	rc := http.NewResponseController(w)
 	now := time.Now()

@@ -45,7 +45,7 @@ type Tracker struct {
 	changed chan struct{} // holds one when apps may be others
 	started time.Time
 	shards  [64]shard
-	fast    chan fast // evidence of devices that were not active, missed claims
+	fast    chan fast // numbers with enough missed claims
 }
 
 // shard maps a device's hash to when it last showed itself and how many claims

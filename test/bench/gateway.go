@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"shunt/gateway/noc"
 )
 
 // gateway is the real binary with a configuration of its own.
@@ -122,17 +123,10 @@ func (g *gateway) provision(socket string, n int) error {
 		_ = b.Flush()
 		_ = w.Close()
 	}()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	resp, err := client.Post("http://shunt/v1/registry/bulk", "application/x-ndjson", r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(resp.Body)
-		return fmt.Errorf("registry: %s: %s", resp.Status, b)
+	c := noc.New(socket)
+	defer c.Close()
+	if _, err := c.Import(context.Background(), r, noc.FormatNDJSON, false, false, func(*noc.ImportEvent) {}); err != nil {
+		return fmt.Errorf("registry: %w", err)
 	}
 	return nil
 }

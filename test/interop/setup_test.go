@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"shunt/gateway/noc"
 	"shunt/test/sim/handset"
 )
 
@@ -193,12 +194,9 @@ func (s *scene) people(t *testing.T) {
 		}
 	}
 	write(t, s.path("phones.ndjson"), "%s", on.String())
-	resp, err := s.noc.Post("http://noc/v1/registry/bulk", "application/x-ndjson", strings.NewReader(all.String()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		t.Fatalf("provision: %s", resp.Status)
+	c := noc.New(s.path("noc.sock"))
+	defer c.Close()
+	if _, err := c.Import(t.Context(), strings.NewReader(all.String()), noc.FormatNDJSON, false, false, func(*noc.ImportEvent) {}); err != nil {
+		t.Fatalf("provision: %v", err)
 	}
 }

@@ -5,24 +5,26 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
+	"shunt/gateway/noc"
 	"shunt/test/sim/books"
 )
 
 // Control is HTTP over the gateway's control socket.
-type Control struct{ c *http.Client }
+type Control struct {
+	c      *http.Client
+	socket string
+}
 
 // NewControl makes the client of a socket; it connects anew whenever the
 // gateway was started again.
 func NewControl(socket string) Control {
-	return Control{&http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	return Control{socket: socket, c: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var nd net.Dialer
 			return nd.DialContext(ctx, "unix", socket)
@@ -85,14 +87,16 @@ func (c Control) Provision(path string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	resp, err := c.c.Post("http://noc/v1/registry/bulk", "application/x-ndjson", bufio.NewReader(f))
+	n := noc.New(c.socket)
+	defer n.Close()
+	wrong := ""
+	_, err = n.Import(context.Background(), bufio.NewReader(f), noc.FormatNDJSON, false, false, func(e *noc.ImportEvent) {
+		if e.Fault != nil && wrong == "" {
+			wrong = fmt.Sprintf(": line %d: %s", e.Fault.Line, e.Fault.Text)
+		}
+	})
 	if err != nil {
-		return fmt.Errorf("provision: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode/100 != 2 {
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return fmt.Errorf("provision: %s: %s", resp.Status, strings.TrimSpace(string(b)))
+		return fmt.Errorf("provision: %w%s", err, wrong)
 	}
 	return nil
 }

@@ -1,0 +1,159 @@
+package box
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"shunt/smpp"
+	"shunt/smpp/pdu"
+	"shunt/test/sim/handset"
+	"shunt/test/sim/stage"
+)
+
+// listener is a bind that keeps the subscriber's replies and takes everything.
+type listener struct {
+	s       *smpp.Session
+	replies chan pdu.SM
+}
+
+func listen(t *testing.T, addr string) *listener {
+	t.Helper()
+	s, _, err := smpp.Dial(t.Context(), addr, pdu.BindReceiver, pdu.Bind{SystemID: "bank", InterfaceVersion: pdu.Version34}, smpp.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{s: s, replies: make(chan pdu.SM, 10)}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close(nil) })
+	return l
+}
+
+func (l *listener) HandleRequest(p pdu.PDU) {
+	var m pdu.SM
+	if p.ID() != pdu.DeliverSM || m.Decode(bytes.Clone(p)) != nil {
+		return
+	}
+	if _, ok := smpp.ParseReceipt(&m); !ok {
+		l.replies <- m
+	}
+	_ = l.s.Send(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, p.Seq(), ""))
+}
+func (*listener) HandleResponse(pdu.PDU) {}
+func (*listener) HandleBatch()           {}
+
+func (l *listener) next(t *testing.T) pdu.SM {
+	t.Helper()
+	select {
+	case m := <-l.replies:
+		return m
+	case <-time.After(20 * time.Second):
+		t.Fatal("no reply within 20 s")
+	}
+	return pdu.SM{}
+}
+
+// TestReplyOutlivesKill9: a reply that was answered with 2xx comes to the ESME
+// after kill -9 and a restart, once, whoever repeats it.
+func TestReplyOutlivesKill9(t *testing.T) {
+	const number = "447700900042"
+	bearer := strings.Repeat("b", 43)
+	g := &gateway{dir: t.TempDir(), listen: freeAddr(t)}
+	behind := smsc(t)
+	conf := stage.Config{
+		Dir: g.dir, Listen: g.listen, SMSC: behind, Own: behind, APNs: push(t, g.dir, "apns"), FCM: push(t, g.dir, "fcm"),
+		ClaimWithin: time.Minute,
+	}
+	if err := conf.Write(); err != nil {
+		t.Fatal(err)
+	}
+	g.conf, g.socket = conf.File(), conf.Socket()
+	ctl := stage.NewControl(g.socket)
+	var api string
+	start := func() {
+		t.Helper()
+		g.start(t)
+		eventually(t, "the gateway diverts", func() bool {
+			st, ok := ctl.Status()
+			if ok && len(st.API) > 0 {
+				api = "http://" + st.API[0]
+			}
+			return ok && st.Ready()
+		})
+	}
+	start()
+	phone, err := json.Marshal(handset.Device{
+		Number: "+" + number, App: "chat", Platform: "apns", Token: strings.Repeat("ab", 32), Device: "phone", Bearer: bearer, State: "active",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := filepath.Join(g.dir, stage.DevicesFile)
+	if err := os.WriteFile(devices, phone, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ctl.Provision(devices); err != nil {
+		t.Fatal(err)
+	}
+	call := func(method, path, body, key string, want int) string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, api+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+bearer)
+		if body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		if key != "" {
+			req.Header.Set("Idempotency-Key", key)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("%s %s = %d %s, %v, want %d", method, path, resp.StatusCode, b, err, want)
+		}
+		return string(b)
+	}
+	tx := bindAs(t, g.listen, pdu.BindTransmitter) // it may not receive
+	id := tx.submit(t, number)
+	tx.unbind(t)
+	call("POST", "/v1/messages/"+id+"/claim", "", "", http.StatusOK)
+	reply := func(text string) string { return `{"message_id":"` + id + `","text":"` + text + `"}` }
+	first := call("POST", "/v1/replies", reply("Table for two"), "key-1", http.StatusAccepted)
+	g.kill(t) // at once
+	start()
+	if again := call("POST", "/v1/replies", reply("Table for two"), "key-1", http.StatusAccepted); again != first {
+		t.Errorf("the same reply after kill -9 = %s, want %s", again, first)
+	}
+	l := listen(t, g.listen)
+	m := l.next(t)
+	if string(m.Source.Addr) != number || string(m.Dest.Addr) != "Bank" || string(m.ShortMessage) != "Table for two" {
+		t.Errorf("deliver_sm %+v, want the reply from the subscriber", m)
+	}
+	// Were it to come twice, it would be before the next one.
+	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-g.done
+	start()
+	l = listen(t, g.listen)
+	call("POST", "/v1/replies", reply("For three"), "key-2", http.StatusAccepted)
+	if m := l.next(t); string(m.ShortMessage) != "For three" {
+		t.Errorf("after it came %q, want the next reply", m.ShortMessage)
+	}
+	if n := len(l.replies); n != 0 {
+		t.Errorf("%d replies too many", n)
+	}
+}
