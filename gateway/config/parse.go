@@ -532,6 +532,15 @@ func (l *loader) rest(file *section, c *Config) {
 	}
 	s.close()
 
+	s, _ = file.sub("otel")
+	c.OTel = OTel{Endpoint: get(s, "endpoint", "", str(collector)), Token: s.secret("token_file", "", checkToken), CA: s.secret("ca_file", "", checkCA)}
+	for _, key := range []string{"token_file", "ca_file"} {
+		if s.has(key) && !s.has("endpoint") {
+			s.warn(s.where(key), key, noEffect+": there is no endpoint")
+		}
+	}
+	s.close()
+
 	s, _ = file.sub("log")
 	c.Log.FullNumbers = get(s, "numbers", 0, oneOf[uint8]("masked", "full")) == 1
 	c.Log.Level = logLevels[get(s, "level", 1, oneOf[uint8]("debug", "info", "warn", "error"))]
