@@ -328,7 +328,7 @@ func (g *Gateway) listen() error {
 		}
 	} else if l, ok := sockets.Named(apiSocket); ok {
 		g.apiUnused = l
-		g.log.Info("the configuration has no api.listen: what connects to its socket is hung up on", "addr", l.Addr().String())
+		g.log.Info("api.listen is empty, the app API is off: what connects to its socket is hung up on", "addr", l.Addr().String())
 	}
 	if err := sockets.Unused(); err != nil {
 		return err

@@ -11,7 +11,7 @@ type Message struct {
 var Messages = []Message{
 	{"9fb93534081c4253b1e273a87984a8ab", "serving"},
 	{"db149e4714be49abb93fe42eabd2d9f2", "stopping: no new binds, answering what was accepted"},
-	{"6c2f0b7d9e184a53b0d7f1c48a5e3926", "the configuration has no api.listen: what connects to its socket is hung up on"},
+	{"6c2f0b7d9e184a53b0d7f1c48a5e3926", "api.listen is empty, the app API is off: what connects to its socket is hung up on"},
 	{"3994693ea3ae4e689323451b4a95902a", "attempts are still under way; they stay spooled"},
 	{"1aa615a94b6a4551a061ae14a1dbf721", "configuration reloaded"},
 	{"8b3a15353f134b709856c32a687b253b", "configuration refused, the one in use stays"},

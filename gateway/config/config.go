@@ -292,7 +292,7 @@ type CDR struct {
 
 // API is the HTTP server for handset apps.
 type API struct {
-	Listen string // host:port; without TLS loopback only
+	Listen string // host:port; without TLS loopback only; "": it is off
 	TLS    *ServerTLS
 
 	Rate          Rate          // requests of a device, with bursts of 10 s; 0: any number. An app may have its own
