@@ -27,6 +27,7 @@ import (
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
 	"shunt/gateway/noc/page"
+	"shunt/gateway/otel"
 	"shunt/gateway/receipt"
 	"shunt/gateway/resubmit"
 	"shunt/gateway/upstream"
@@ -61,10 +62,12 @@ type Gateway struct {
 	records    *cdr.Writer
 	timings    *timings
 	watches    watches
+	traces     *otel.Tracer           // nil: they are sent nowhere
 	apps       map[string]*appSenders // by id; New's and, under reloads, the reload's
 
 	listeners   []*listen.Listener // SMPP, as in the configuration
 	apiListener *listen.Listener   // nil: none
+	apiUnused   net.Listener       // the service manager's socket for it, where there is none
 	control     net.Listener
 	web         *listen.Listener // nil: nobody asks, or its address is taken
 
@@ -153,6 +156,13 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	g.use(l)
 	g.timings = newTimings(cfg.Apps)
 	g.lines = newLines(log)
+	if o := &cfg.OTel; o.Endpoint != "" {
+		if g.traces, err = otel.New(otel.Options{
+			Endpoint: o.Endpoint, CA: o.CA.Bytes(), Token: string(o.Token.Bytes()), Node: cfg.Node.ID, Version: version, Log: log,
+		}); err != nil {
+			return nil, err
+		}
+	}
 	g.lines.setMode(cfg.Log.Messages)
 	if err = g.makeOwners(); err != nil {
 		return nil, err
@@ -319,6 +329,9 @@ func (g *Gateway) listen() error {
 		if g.apiListener, err = listenTLS(sockets, listen.Options{Addr: g.cfg.API.Listen}, g.cfg.API.TLS); err != nil {
 			return fmt.Errorf("api.listen %s: %w", g.cfg.API.Listen, err)
 		}
+	} else if l, ok := sockets.Named(apiSocket); ok {
+		g.apiUnused = l
+		g.log.Info("api.listen is empty, the app API is off: what connects to its socket is hung up on", "addr", l.Addr().String())
 	}
 	if err := sockets.Unused(); err != nil {
 		return err
@@ -345,7 +358,32 @@ func (g *Gateway) listenWeb(sockets *listen.Sockets) {
 	}
 }
 
-// listenSMPP opens the listeners for ESMEs, and the page's.
+// apiSocket is the name of the app API's socket in its unit. The unit is enabled
+// with the others, whatever the configuration.
+const apiSocket = "api"
+
+// hangUp ends every connection that comes, until ctx is done: nobody is to wait
+// in a socket that the service manager keeps open.
+func hangUp(ctx context.Context, l net.Listener) {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			_ = conn.Close()
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return
+		default: // out of file descriptors: it waits
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// listenSMPP opens the listeners for ESMEs alone.
 func (g *Gateway) listenSMPP() error {
 	sockets, err := listen.Inherited()
 	if err != nil {
@@ -411,6 +449,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	legsDone.Go(func() { g.records.Run(legs) })
 	legsDone.Go(func() { g.owners.run(legs, g) })
 	legsDone.Go(func() { g.alarms.Run(legs) })
+	legsDone.Go(func() { g.traces.Run(legs) })
 	legsDone.Go(func() { g.audit.Run(legs) })
 	if g.webhook != nil {
 		legsDone.Go(func() { g.webhook.Run(legs) })
@@ -434,6 +473,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.apiListener != nil {
 		h := api.New(g.apiOptions())
 		serve(func() error { return api.Serve(serving, g.apiListener, h, g.log) })
+	}
+	if g.apiUnused != nil {
+		serve(func() error { hangUp(serving, g.apiUnused); return nil })
 	}
 	if g.control != nil {
 		s := noc.NewServer(noc.Options{Gateway: &control{g}, Registry: g.registry, Spool: g.spool, Alarms: g.alarms, Audit: g.audit, Log: g.log, TempDir: g.cfg.Node.DataDir, Country: g.country})
@@ -489,8 +531,10 @@ func (g *Gateway) close() {
 			_ = l.Close()
 		}
 	}
-	if g.control != nil {
-		_ = g.control.Close()
+	for _, l := range []net.Listener{g.control, g.apiUnused} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 	g.reloads.Lock()
 	g.isClosed = true

@@ -68,6 +68,7 @@ func (g *Gateway) observe(c *spool.Change) {
 	}
 	g.timings.observe(c)
 	g.lines.observe(c)
+	g.traces.Observe(c)
 	g.dispatcher.Observe(c)
 }
 

@@ -35,14 +35,14 @@ func TestUpstreamDownWithoutESME(t *testing.T) {
 			alarms := alarm.Open(alarm.Options{File: filepath.Join(t.TempDir(), "alarms.json"), Log: n.g.log})
 			now := time.Now()
 			if own {
-				n.sees("own bind", n.g.own.Ready)
+				n.until("own bind", n.g.own.Ready)
 			}
 			if n.upstreamDown(alarms, now) {
 				t.Error("upstream-down while it is up")
 			}
 			addr := n.smsc.l.Addr().String()
 			n.smsc.close()
-			n.sees("upstream-down", func() bool { return n.upstreamDown(alarms, now) })
+			n.until("upstream-down", func() bool { return n.upstreamDown(alarms, now) })
 			n.upstreamDown(alarms, now.Add(6*time.Second))
 			if !slices.ContainsFunc(alarms.Raised(), func(a alarm.Alarm) bool {
 				return a.Name == alarm.UpstreamDown && a.Subject == "smsc-a" && strings.Contains(a.Text, "refused")
@@ -56,7 +56,7 @@ func TestUpstreamDownWithoutESME(t *testing.T) {
 			}
 			n.smsc.l = l
 			n.smsc.wg.Go(n.smsc.accept)
-			n.sees("no upstream-down", func() bool { return !n.upstreamDown(alarms, now.Add(7*time.Second)) })
+			n.until("no upstream-down", func() bool { return !n.upstreamDown(alarms, now.Add(7*time.Second)) })
 			n.upstreamDown(alarms, now.Add(13*time.Second))
 			if slices.ContainsFunc(alarms.Raised(), func(a alarm.Alarm) bool { return a.Name == alarm.UpstreamDown }) {
 				t.Error("upstream-down is still raised")

@@ -323,7 +323,7 @@ func changedListeners(a, b []config.Listen) (all []string) {
 }
 
 // renamed are the keys that differ from their fields.
-var renamed = map[string]string{"AcceptedWithin": "carrier_accepted_within", "FullNumbers": "numbers", "Token": "token_file"}
+var renamed = map[string]string{"AcceptedWithin": "carrier_accepted_within", "FullNumbers": "numbers", "Token": "token_file", "OTel": "otel"}
 
 // keyOf is the key of a field in the file: FallbackSMSC is fallback_smsc.
 func keyOf(field string) string {

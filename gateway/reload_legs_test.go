@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
@@ -210,7 +209,7 @@ func TestReloadSMSC(t *testing.T) {
 	if a, b := len(n.smsc.of("shop")), len(next.of("bank")); a != 1 || b != 1 {
 		t.Errorf("%d messages to the old SMSC and %d to the new one, want one each", a, b)
 	}
-	n.sees("own bind at the new SMSC", func() bool {
+	n.until("own bind at the new SMSC", func() bool {
 		next.mu.Lock()
 		defer next.mu.Unlock()
 		for _, id := range next.sessions {
@@ -220,7 +219,7 @@ func TestReloadSMSC(t *testing.T) {
 		}
 		return false
 	})
-	n.sees("no bind of its own at the old SMSC", func() bool {
+	n.until("no bind of its own at the old SMSC", func() bool {
 		n.smsc.mu.Lock()
 		defer n.smsc.mu.Unlock()
 		for s, id := range n.smsc.sessions {
@@ -264,7 +263,7 @@ func TestReloadApps(t *testing.T) {
 	if !diverted() {
 		t.Fatal("nothing is diverted")
 	}
-	n.sees("a push", func() bool { return len(n.provider.took()) == 1 })
+	n.until("a push", func() bool { return len(n.provider.took()) == 1 })
 
 	other := newProvider(t)
 	n.edit(n.provider.url, other.url)
@@ -275,7 +274,7 @@ func TestReloadApps(t *testing.T) {
 	if !diverted() {
 		t.Fatal("nothing is diverted after the reload")
 	}
-	n.sees("a push to the new provider", func() bool { return len(other.took()) == 1 })
+	n.until("a push to the new provider", func() bool { return len(other.took()) == 1 })
 	if got := len(n.provider.took()); got != 1 {
 		t.Errorf("%d pushes to the old provider, want 1", got)
 	}
@@ -330,20 +329,5 @@ func TestReloadApps(t *testing.T) {
 	}
 	if !diverted() {
 		t.Error("nothing is diverted to an app that is back")
-	}
-}
-
-// sees waits until something holds.
-func (n *node) sees(what string, ok func() bool) {
-	n.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			n.t.Fatalf("not within %v: %s", patience, what)
-		}
 	}
 }

@@ -225,6 +225,9 @@ func (g *Gateway) counters() noc.Counters {
 		ReceiptsSent: g.receipts.Sent.Load(), ReceiptsWaiting: uint64(g.receipts.Waiting()),
 		CDRWritten: g.records.Written.Load(), CDRDropped: g.records.Dropped.Load(), CDRFailing: g.records.Failing.Load(),
 	}
+	if t := g.traces; t != nil {
+		c.Traces = &noc.Traces{Sent: t.Sent.Load(), Dropped: t.Dropped.Load()}
+	}
 	for _, r := range msg.Reasons() {
 		if n := sum[r]; n > 0 {
 			c.Reasons[r.String()] = n

@@ -11,6 +11,7 @@ type Message struct {
 var Messages = []Message{
 	{"9fb93534081c4253b1e273a87984a8ab", "serving"},
 	{"db149e4714be49abb93fe42eabd2d9f2", "stopping: no new binds, answering what was accepted"},
+	{"6c2f0b7d9e184a53b0d7f1c48a5e3926", "api.listen is empty, the app API is off: what connects to its socket is hung up on"},
 	{"3994693ea3ae4e689323451b4a95902a", "attempts are still under way; they stay spooled"},
 	{"1aa615a94b6a4551a061ae14a1dbf721", "configuration reloaded"},
 	{"8b3a15353f134b709856c32a687b253b", "configuration refused, the one in use stays"},
@@ -84,6 +85,7 @@ var Messages = []Message{
 	{"703fd160f7a54fd18b4e94b4048f4c11", "message moved"},
 	{"4893776ec6be41e3982bc53af79194a3", "message lines left out"},
 	{"cde3e39612e6402c8b911b4da6c39dfa", "verdicts"},
+	{"b1f6d3a95c0e4e7c8e40d2f7193b6a58", "collector does not take traces, they are dropped"},
 	{"18bf0ca240864f1399f3dae1c2a51bbf", "log lines lost"},
 	{"78d22e3664d54fd8a7c211e25a6fad21", "watchdog: a loop does not come round"},
 	{"ee13561f52e047069a59dbfe28927d51", "control socket: request panicked"},

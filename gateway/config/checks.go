@@ -143,15 +143,23 @@ func endpoint(s string) error {
 	return nil
 }
 
-// webhook is a URL that is posted to. What it may hold of secrets is not repeated.
+// webhook is a URL that alarms are posted to.
 func webhook(s string) error {
-	const want = `want a URL such as "https://noc.example.com/alarms"`
+	return posted(s, "https://noc.example.com/alarms", "alarm_webhook_token_file")
+}
+
+// collector is a URL that traces are posted to.
+func collector(s string) error { return posted(s, "https://otel.example.com:4318", "otel.token_file") }
+
+// posted is a URL that is posted to. What it may hold of secrets is not repeated.
+func posted(s, example, token string) error {
+	want := `want a URL such as "` + example + `"`
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Fragment != "" || len(s) > 2048:
 		return errors.New("is no URL that can be posted to, " + want)
 	case u.User != nil:
-		return errors.New("holds a user, want a URL without: a password or token goes into alarm_webhook_token_file")
+		return errors.New("holds a user, want a URL without: a password or token goes into " + token)
 	case !hostName(u.Hostname()) || u.Port() != "" && !port(u.Port(), 1):
 		return errors.New("has no sound host and port, " + want)
 	case u.Scheme == "http" && !loopback(u.Hostname()):

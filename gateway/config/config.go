@@ -38,6 +38,7 @@ type Config struct {
 	API       API
 	NOC       NOC
 	Log       Log
+	OTel      OTel
 	SMPP      SMPP
 	Limits    Limits
 
@@ -293,7 +294,7 @@ type CDR struct {
 
 // API is the HTTP server for handset apps.
 type API struct {
-	Listen string // host:port; without TLS loopback only
+	Listen string // host:port; without TLS loopback only; "": it is off
 	TLS    *ServerTLS
 
 	Rate          Rate          // requests of a device, with bursts of 10 s; 0: any number. An app may have its own
@@ -314,6 +315,13 @@ type NOC struct {
 	AlarmWebhook      string // URL that alarms are sent to: https, or http to loopback; "": nowhere
 	AlarmWebhookToken Secret // sent as bearer; empty: none
 	AlarmWebhookCA    Secret // PEM of the only certificates to trust there; empty: the system's
+}
+
+// OTel is where traces of diverted messages are sent.
+type OTel struct {
+	Endpoint string // URL of a collector: https, or http to loopback; "": nowhere
+	Token    Secret // sent as bearer; empty: none
+	CA       Secret // PEM of the only certificates to trust there; empty: the system's
 }
 
 // Log is what the log shows.

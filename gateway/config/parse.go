@@ -446,6 +446,16 @@ func (l *loader) policy(file *section, c *Config) {
 	}
 }
 
+// orOff takes "" too: nothing is opened.
+func orOff(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
 // probeEvery takes 0 or at least a second.
 func probeEvery(v *value) (time.Duration, error) {
 	d, err := duration(0, day)(v)
@@ -507,7 +517,7 @@ func (l *loader) rest(file *section, c *Config) {
 	if c.API.TLS = serverTLS(s); c.API.TLS != nil {
 		allowed = listenAddr
 	}
-	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(allowed))
+	c.API.Listen = get(s, "listen", "127.0.0.1:8443", str(orOff(allowed)))
 	c.API.Rate = get(s, "rate", 100, rate(0, maxAPIRate))
 	c.API.CORSOrigins = list(s, "cors_origins", nil, origin)
 	c.API.Streams = get(s, "streams", 10_000, integer(0, 1_000_000))
@@ -530,6 +540,15 @@ func (l *loader) rest(file *section, c *Config) {
 	for _, key := range []string{"alarm_webhook_token_file", "alarm_webhook_ca_file"} {
 		if s.has(key) && !s.has("alarm_webhook") {
 			s.warn(s.where(key), key, noEffect+": there is no alarm_webhook")
+		}
+	}
+	s.close()
+
+	s, _ = file.sub("otel")
+	c.OTel = OTel{Endpoint: get(s, "endpoint", "", str(collector)), Token: s.secret("token_file", "", checkToken), CA: s.secret("ca_file", "", checkCA)}
+	for _, key := range []string{"token_file", "ca_file"} {
+		if s.has(key) && !s.has("endpoint") {
+			s.warn(s.where(key), key, noEffect+": there is no endpoint")
 		}
 	}
 	s.close()

@@ -62,6 +62,18 @@ func (s *Sockets) Listen(o Options) (*Listener, error) {
 	return New(l, o), nil
 }
 
+// Named takes out the socket of that name (FileDescriptorName= in its unit), if
+// there is one.
+func (s *Sockets) Named(name string) (net.Listener, bool) {
+	for i, k := range s.left {
+		if k.name == name {
+			s.left = append(s.left[:i:i], s.left[i+1:]...)
+			return k.Listener, true
+		}
+	}
+	return nil, false
+}
+
 // Unused is an error that names the sockets that no Listen asked for: nobody
 // would ever accept there, and peers would wait in vain.
 func (s *Sockets) Unused() error {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"shunt/test/sim/pki"
 )
 
@@ -404,4 +406,43 @@ func serverCert(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	return cert
+}
+
+// TestNamed: a socket is found by the name that its unit gives it, once, and the
+// others are left.
+func TestNamed(t *testing.T) {
+	var files []*os.File
+	for _, name := range []string{"smpp", "api"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.Dup(int(f.Fd()))
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), name))
+	}
+	s, err := take(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l, ok := s.Named("api")
+	if !ok {
+		t.Fatal("no socket named api")
+	}
+	defer l.Close()
+	if _, ok := s.Named("api"); ok {
+		t.Error("the socket named api is there twice")
+	}
+	if err := s.Unused(); err == nil || !strings.Contains(err.Error(), "(smpp)") || strings.Contains(err.Error(), "(api)") {
+		t.Errorf("Unused() = %v, want the socket named smpp alone", err)
+	}
 }

@@ -49,6 +49,8 @@ var help = map[string]string{
 	"shunt_fallback_resubmitted_total":   "Fallback SMS of unknown fate that were sent again",
 	"shunt_receipts_sent_total":          "Receipts that ESMEs have taken",
 	"shunt_receipts_waiting":             "Receipts that wait for a bind or an answer",
+	"shunt_otel_sent_total":              "Spans that the collector has taken",
+	"shunt_otel_dropped_total":           "Changes and spans that found no room, or that the collector did not take",
 	"shunt_cdr_written_total":            "Lines of call detail records",
 	"shunt_cdr_dropped_total":            "Lines of forwarded messages that had no place",
 	"shunt_cdr_failing":                  "1 while call detail records cannot be written",

@@ -50,6 +50,10 @@ func (s *Web) writeMetrics(w io.Writer) {
 	counter(w, "shunt_fallback_resubmitted_total", c.FallbackResubmitted)
 	counter(w, "shunt_receipts_sent_total", c.ReceiptsSent)
 	gauge(w, "shunt_receipts_waiting", float64(c.ReceiptsWaiting))
+	if t := c.Traces; t != nil {
+		counter(w, "shunt_otel_sent_total", t.Sent)
+		counter(w, "shunt_otel_dropped_total", t.Dropped)
+	}
 	counter(w, "shunt_cdr_written_total", c.CDRWritten)
 	counter(w, "shunt_cdr_dropped_total", c.CDRDropped)
 	gauge(w, "shunt_cdr_failing", truth(c.CDRFailing))

@@ -46,6 +46,12 @@ type Gateway interface {
 	Explain(q *ExplainRequest, show func(string) string) (Explanation, error)
 }
 
+// Traces are what an OpenTelemetry collector was sent.
+type Traces struct {
+	Sent    uint64 `json:"sent"`    // spans
+	Dropped uint64 `json:"dropped"` // what found no room, or was not taken
+}
+
 // Reload is what came of a reload. The names are keys and sections of the file.
 type Reload struct {
 	Changed  []string `json:"changed"`  // in use now
@@ -195,9 +201,10 @@ type Counters struct {
 	ReceiptsSent        uint64            `json:"receipts_sent"`
 	ReceiptsWaiting     uint64            `json:"receipts_waiting"`
 
-	CDRWritten uint64 `json:"cdr_written"`
-	CDRDropped uint64 `json:"cdr_dropped,omitempty"`
-	CDRFailing bool   `json:"cdr_failing,omitempty"`
+	Traces     *Traces `json:"traces,omitempty"` // nil: they are sent nowhere
+	CDRWritten uint64  `json:"cdr_written"`
+	CDRDropped uint64  `json:"cdr_dropped,omitempty"`
+	CDRFailing bool    `json:"cdr_failing,omitempty"`
 }
 
 // Session is one ESME's bind and what it is connected to.

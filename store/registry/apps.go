@@ -71,6 +71,15 @@ func (a *apps) index(name string) (uint16, bool) {
 	return i, ok
 }
 
+// nameOf is the name in these octets: that of the table, if it has it.
+func (a *apps) nameOf(b []byte) string {
+	t := a.table.Load()
+	if i, ok := t.index[string(b)]; ok { // without a copy
+		return t.names[i]
+	}
+	return string(b)
+}
+
 // name is the app with this number, or "".
 func (a *apps) name(i uint16) string {
 	if t := a.table.Load(); int(i) < len(t.names) {

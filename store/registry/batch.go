@@ -21,7 +21,8 @@ type batch struct {
 	read   *badger.Txn
 	now    time.Time
 	known  *apps
-	onBad  func(error) // told of a record that a change replaces because it is corrupt
+	absent func(msg.Number) bool // tells of numbers without a record, before this batch; nil: nobody knows
+	onBad  func(error)           // told of a record that a change replaces because it is corrupt
 	states map[msg.Number]*Registration
 	owners map[[32]byte]owner // the zero owner: removed
 	raw    map[string][]byte  // verifications and proofs; nil: removed
@@ -53,6 +54,9 @@ type write struct {
 func (b *batch) load(n msg.Number) (*Registration, error) {
 	if r, ok := b.states[n]; ok {
 		return r, nil
+	}
+	if b.absent != nil && b.absent(n) {
+		return nil, nil
 	}
 	r, err := getRegistration(b.read, n)
 	if errors.Is(err, ErrNotFound) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"shunt/gateway/msg"
@@ -83,16 +84,25 @@ func checksum(key, value []byte) uint32 {
 
 // unseal checks the header of a value and returns a decoder of its body.
 func unseal(key, value []byte) (*decoder, error) {
+	d := &decoder{}
+	if err := d.unseal(key, value); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *decoder) unseal(key, value []byte) error {
 	if len(value) < recordHeader {
-		return nil, fmt.Errorf("%s: %w: %d octets, want at least %d", keyName(key), ErrCorrupt, len(value), recordHeader)
+		return fmt.Errorf("%s: %w: %d octets, want at least %d", keyName(key), ErrCorrupt, len(value), recordHeader)
 	}
 	if v := value[0]; v < oldestVersion || v > newestVersion {
-		return nil, fmt.Errorf("%s: %w: record version %d, this program reads %d to %d", keyName(key), ErrCorrupt, v, oldestVersion, newestVersion)
+		return fmt.Errorf("%s: %w: record version %d, this program reads %d to %d", keyName(key), ErrCorrupt, v, oldestVersion, newestVersion)
 	}
 	if binary.BigEndian.Uint32(value[1:]) != checksum(key, value) {
-		return nil, fmt.Errorf("%s: %w: checksum does not match", keyName(key), ErrCorrupt)
+		return fmt.Errorf("%s: %w: checksum does not match", keyName(key), ErrCorrupt)
 	}
-	return &decoder{b: value[recordHeader:], version: value[0]}, nil
+	d.b, d.version, d.err = value[recordHeader:], value[0], nil
+	return nil
 }
 
 // encodeRegistration is the value of a registration under its key.
@@ -141,12 +151,20 @@ func encodeRegistration(r *Registration) []byte {
 // the key. It keeps nothing of key and value.
 func decodeRegistration(key, value []byte) (Registration, error) {
 	var r Registration
-	if len(key) != 9 || key[0] != prefixNumber {
-		return r, fmt.Errorf("%s: %w: not the key of a registration", keyName(key), ErrCorrupt)
+	var d decoder
+	if err := d.registration(key, value, &r); err != nil {
+		return Registration{}, err
 	}
-	d, err := unseal(key, value)
-	if err != nil {
-		return r, err
+	return r, nil
+}
+
+// registration decodes into r, whose devices' memory it uses again.
+func (d *decoder) registration(key, value []byte, r *Registration) error {
+	if len(key) != 9 || key[0] != prefixNumber {
+		return fmt.Errorf("%s: %w: not the key of a registration", keyName(key), ErrCorrupt)
+	}
+	if err := d.unseal(key, value); err != nil {
+		return err
 	}
 	r.Number = msg.Number(binary.BigEndian.Uint64(key[1:]))
 	r.Generation = d.uint32("generation")
@@ -155,7 +173,7 @@ func decodeRegistration(key, value []byte) (Registration, error) {
 		d.fail("device count", fmt.Sprintf("%d, want 1 to %d", n, MaxDevices))
 		n = 0
 	}
-	r.Devices = make([]Device, 0, n)
+	r.Devices = slices.Grow(r.Devices[:0], n)
 	for range n {
 		r.Devices = append(r.Devices, d.device())
 		if d.err != nil {
@@ -163,9 +181,9 @@ func decodeRegistration(key, value []byte) (Registration, error) {
 		}
 	}
 	if err := d.end(); err != nil {
-		return Registration{}, fmt.Errorf("%s: %w: %w", keyName(key), ErrCorrupt, err)
+		return fmt.Errorf("%s: %w: %w", keyName(key), ErrCorrupt, err)
 	}
-	return r, nil
+	return nil
 }
 
 // appendSecond appends what record version 2 has beside version 1: features,
@@ -218,7 +236,7 @@ func (d *decoder) second(v *Device) {
 func (d *decoder) device() Device {
 	var v Device
 	v.ID = d.text("device id", int(d.uint8("device id length")), MaxName)
-	v.App = d.text("app", int(d.uint8("app length")), MaxName)
+	v.App = d.named("app", int(d.uint8("app length")), MaxName)
 	v.Platform = Platform(d.uint8("platform"))
 	if v.Platform != APNs && v.Platform != FCM {
 		d.fail("platform", fmt.Sprintf("%d is unknown", uint8(v.Platform)))
@@ -287,6 +305,10 @@ type decoder struct {
 	b       []byte
 	err     error
 	version byte
+
+	// nameOf, where set, makes a name of its octets. Every other text is then left
+	// out: a device's id and token are "", and its source, if it has one, is any.
+	nameOf func([]byte) string
 }
 
 func (d *decoder) fail(field, cause string) {
@@ -341,7 +363,28 @@ func (d *decoder) text(field string, n, longest int) string {
 	if n == 0 || n > longest {
 		d.fail(field, fmt.Sprintf("%d octets, want 1 to %d", n, longest))
 	}
-	return string(d.take(field, n))
+	b := d.take(field, n)
+	switch {
+	case d.nameOf == nil:
+		return string(b)
+	case field == "source":
+		return anySource
+	}
+	return ""
+}
+
+// anySource stands for a source that nobody asked for.
+const anySource = "-"
+
+// named is a text that few registrations do not share.
+func (d *decoder) named(field string, n, longest int) string {
+	if d.nameOf == nil {
+		return d.text(field, n, longest)
+	}
+	if n == 0 || n > longest {
+		d.fail(field, fmt.Sprintf("%d octets, want 1 to %d", n, longest))
+	}
+	return d.nameOf(d.take(field, n))
 }
 
 func (d *decoder) time(field string) time.Time {

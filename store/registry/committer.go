@@ -35,22 +35,36 @@ type request struct {
 // storage and in the index, or refused. After the context's end they may
 // still be carried out.
 func (r *Registry) submit(ctx context.Context, changes ...func(*batch, *request) error) (applied int, err error) {
-	if err := ctx.Err(); err != nil {
+	req, err := r.hand(ctx, changes...)
+	if err != nil {
 		return 0, err
+	}
+	return r.await(ctx, req)
+}
+
+// hand hands changes to the committer, behind all that were handed to it before.
+func (r *Registry) hand(ctx context.Context, changes ...func(*batch, *request) error) (*request, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	req := &request{ctx: ctx, changes: changes, done: make(chan struct{})}
 	select {
 	case <-r.quit:
-		return 0, ErrClosed
+		return nil, ErrClosed
 	default:
 	}
 	select {
 	case r.queue <- req:
+		return req, nil
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return nil, ctx.Err()
 	case <-r.quit:
-		return 0, ErrClosed
+		return nil, ErrClosed
 	}
+}
+
+// await waits for what came of changes that were handed over; see submit.
+func (r *Registry) await(ctx context.Context, req *request) (applied int, err error) {
 	select {
 	case <-req.done:
 	case <-ctx.Done():
@@ -168,10 +182,21 @@ func (r *Registry) newBatch() *batch {
 		states: map[msg.Number]*Registration{},
 		owners: map[[32]byte]owner{},
 		fresh:  map[string]uint16{},
+		absent: r.absent(),
 		onBad: func(err error) {
 			r.log.Warn("registry: corrupt record replaced", "error", err)
 		},
 	}
+}
+
+// absent tells of a number that there is no record of, as far as a look into the
+// index can: nil while it is not whole, or where records cannot be read and so
+// have no entry. The committer alone changes both, and asks between its commits.
+func (r *Registry) absent() func(msg.Number) bool {
+	if !r.ready.Load() || r.Count().Corrupt > 0 {
+		return nil
+	}
+	return func(n msg.Number) bool { return r.index.entries.get(uint64(n)) == 0 }
 }
 
 // flush writes the batch, then brings the index in line with what is written.

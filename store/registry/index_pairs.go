@@ -147,7 +147,7 @@ func (t *table) place(h, key, val uint64) {
 func (p *pairs) rebuild(n int) *table {
 	old := p.tables[n].Load()
 	slots := max(minSlots, (int(p.live[n])+1)*8/5)
-	t := &table{slots: make([]slot, slots), filter: make([]atomic.Uint64, slots/filterSlots+1)}
+	t := newTable(slots)
 	p.octets.Add(t.bytes())
 	if old != nil {
 		for i := range old.slots {
@@ -162,6 +162,31 @@ func (p *pairs) rebuild(n int) *table {
 	p.used[n] = p.live[n]
 	p.tables[n].Store(t)
 	return t
+}
+
+// reserve makes room for about so many keys in shards that have none, so that
+// they need not grow. Only the writer may call it.
+func (p *pairs) reserve(keys int) {
+	for n := range p.tables {
+		if p.tables[n].Load() == nil && keys > numShards*minSlots {
+			t := newTable(keys / numShards * 8 / 5)
+			p.octets.Add(t.bytes())
+			p.tables[n].Store(t)
+		}
+	}
+}
+
+// trim gives back what was reserved and is not needed.
+func (p *pairs) trim() {
+	for n := range p.tables {
+		if t := p.tables[n].Load(); t != nil && len(t.slots) > max(minSlots, (int(p.live[n])+1)*2) {
+			p.rebuild(n)
+		}
+	}
+}
+
+func newTable(slots int) *table {
+	return &table{slots: make([]slot, slots), filter: make([]atomic.Uint64, slots/filterSlots+1)}
 }
 
 func (t *table) bytes() int64 { return int64(len(t.slots))*slotBytes + int64(len(t.filter))*8 }

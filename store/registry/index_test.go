@@ -292,3 +292,41 @@ func benchmarkLookup(b *testing.B, hit bool) {
 
 func BenchmarkLookupMiss(b *testing.B) { benchmarkLookup(b, false) }
 func BenchmarkLookupHit(b *testing.B)  { benchmarkLookup(b, true) }
+
+// TestReserve: what was reserved needs no growth, finds everything, and is given
+// back where it was too much.
+func TestReserve(t *testing.T) {
+	var p pairs
+	const keys = 100_000
+	p.reserve(keys)
+	room := p.bytes()
+	for k := uint64(1); k <= keys; k++ {
+		p.set(k, k)
+	}
+	if got := p.bytes(); got != room {
+		t.Errorf("%d octets with all keys, want the %d that were reserved", got, room)
+	}
+	for k := uint64(1); k <= keys; k++ {
+		if got := p.get(k); got != k {
+			t.Fatalf("get(%d) = %d", k, got)
+		}
+	}
+	p.reserve(10 * keys) // none of them is empty
+	if got := p.bytes(); got != room {
+		t.Errorf("%d octets, want %d: a shard with keys was replaced", got, room)
+	}
+	var q pairs
+	q.reserve(10 * keys)
+	for k := uint64(1); k <= keys; k++ {
+		q.set(k, k)
+	}
+	q.trim()
+	if got := q.bytes(); got > room*11/10 {
+		t.Errorf("%d octets after trim(), want about %d", got, room)
+	}
+	for k := uint64(1); k <= keys; k++ {
+		if got := q.get(k); got != k {
+			t.Fatalf("get(%d) = %d after trim()", k, got)
+		}
+	}
+}

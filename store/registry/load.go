@@ -254,31 +254,55 @@ func (l *Load) Apply(ctx context.Context, progress func(put int)) (Applied, erro
 	return l.applyLive(ctx, progress)
 }
 
-// applyLive puts line by line, beside everybody else.
+// chunksAhead are how many chunks of an import are with the committer: two make
+// a commit, and meanwhile the next two are read.
+const chunksAhead = 4
+
+// ahead is a chunk that is with the committer.
+type ahead struct {
+	puts []Put
+	*putting
+}
+
+// applyLive puts line by line, beside everybody else. Chunks are handed to the
+// committer in the order of their lines.
 func (l *Load) applyLive(ctx context.Context, progress func(put int)) (a Applied, err error) {
-	chunk := make([]Put, 0, putChunk)
-	flush := func() error {
-		for len(chunk) > 0 {
-			done, err := l.r.PutAll(ctx, chunk)
+	var under []ahead
+	hand := func(ps []Put) { under = append(under, ahead{ps, l.r.handChunk(ctx, ps)}) }
+	settle := func() error { // the first of them
+		c := under[0]
+		under = under[1:]
+		for {
+			done, err := c.wait(ctx)
 			a.Put += len(done)
 			for i := range done {
 				if done[i].Bearer != "" {
 					a.Made++
 				}
 			}
-			chunk = chunk[len(done):]
 			switch {
 			case err == nil:
+				progress(a.Put)
+				return nil
 			case errors.Is(err, ErrBearerInUse), errors.Is(err, ErrTooManyDevices):
 				a.Refused++
-				chunk = chunk[1:]
+				rest := c.puts[len(done)+1:]
+				c = ahead{rest, l.r.handChunk(ctx, rest)}
 			default:
 				return err
 			}
 		}
-		progress(a.Put)
-		return nil
 	}
+	// Whatever has failed, what is with the committer may be put: it is counted.
+	finish := func(first error) error {
+		for len(under) > 0 {
+			if err := settle(); first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+	chunk := make([]Put, 0, putChunk)
 	for key, value := range l.lines.all(&err) {
 		n, line := ofLineKey(key)
 		if _, bad := l.bad[line]; bad {
@@ -287,13 +311,17 @@ func (l *Load) applyLive(ctx context.Context, progress func(put int)) (a Applied
 		if chunk = append(chunk, ofStaged(n, value)); len(chunk) < putChunk {
 			continue
 		}
-		if err := flush(); err != nil {
-			return a, err
-		}
+		hand(chunk)
 		chunk = make([]Put, 0, putChunk)
+		if len(under) < chunksAhead {
+			continue
+		}
+		if err := settle(); err != nil {
+			return a, finish(err)
+		}
 	}
-	if err == nil {
-		err = flush()
+	if err == nil && len(chunk) > 0 {
+		hand(chunk)
 	}
-	return a, err
+	return a, finish(err)
 }

@@ -59,6 +59,14 @@ const maxScanners = 4
 // scan reads the registry in as many parts at a time as there are processors.
 func (r *Registry) scan(txn *badger.Txn) (corrupt int, err error) {
 	begin := splits(r.db, min(maxScanners, runtime.GOMAXPROCS(0)))
+	r.index.mu.Lock()
+	r.index.entries.reserve(registrations(r.db))
+	r.index.mu.Unlock()
+	defer func() {
+		r.index.mu.Lock()
+		defer r.index.mu.Unlock()
+		r.index.entries.trim()
+	}()
 	var bad atomic.Int64
 	errs := make([]error, len(begin))
 	var parts sync.WaitGroup
@@ -71,6 +79,20 @@ func (r *Registry) scan(txn *badger.Txn) (corrupt int, err error) {
 	}
 	parts.Wait()
 	return int(bad.Load()), errors.Join(errs...)
+}
+
+// registrations are about as many as the tables hold; what was written over may
+// be among them.
+func registrations(db *badger.DB) (n int) {
+	for _, t := range db.Tables() {
+		switch ours := func(key []byte) bool { return len(key) > 0 && key[0] == prefixNumber }; {
+		case ours(t.Left) && ours(t.Right):
+			n += int(t.KeyCount)
+		case ours(t.Left) || ours(t.Right):
+			n += int(t.KeyCount) / 2
+		}
+	}
+	return n
 }
 
 // splits are the keys at which up to n parts of about as many tables begin.
@@ -97,30 +119,38 @@ func (r *Registry) scanPart(txn *badger.Txn, from, to []byte, corrupt *atomic.In
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixNumber}})
 	defer it.Close()
 	batch := make([]found, 0, scanBatch)
+	var reg Registration
+	d := &decoder{nameOf: r.apps.nameOf} // what the index needs not is not copied
+	index := func(name string) uint16 {
+		i, _ := r.apps.index(name)
+		return i
+	}
+	var item *badger.Item
+	var bad error
+	decode := func(v []byte) error {
+		bad = d.registration(item.Key(), v, &reg)
+		return nil
+	}
 	for it.Seek(from); it.Valid(); it.Next() {
 		if to != nil && bytes.Compare(it.Item().Key(), to) >= 0 {
 			break
 		}
-		reg, err := readRegistration(it.Item())
-		switch {
-		case errors.Is(err, ErrCorrupt):
+		item = it.Item()
+		if err := item.Value(decode); err != nil {
+			return fmt.Errorf("%s: read: %w", keyName(item.Key()), err)
+		}
+		if bad != nil {
 			if corrupt.Add(1) <= maxCorruptLines {
-				r.log.Error("registry: record skipped", "error", err)
+				r.log.Error("registry: record skipped", "error", bad)
 			}
 			continue
-		case err != nil:
-			return err
 		}
 		for i := range reg.Devices {
 			if err := r.ensureApp(reg.Devices[i].App); err != nil {
 				return err
 			}
 		}
-		w := wordOf(&reg, func(name string) uint16 {
-			i, _ := r.apps.index(name)
-			return i
-		})
-		if batch = append(batch, found{reg.Number, w}); len(batch) == scanBatch {
+		if batch = append(batch, found{reg.Number, wordOf(&reg, index)}); len(batch) == scanBatch {
 			if err := r.take(batch); err != nil {
 				return err
 			}

@@ -41,22 +41,48 @@ func (r *Registry) PutAll(ctx context.Context, ps []Put) ([]PutResult, error) {
 	results := make([]PutResult, 0, len(ps))
 	for len(ps) > len(results) {
 		from := len(results)
-		chunk := make([]PutResult, min(putChunk, len(ps)-from))
-		changes := make([]func(*batch, *request) error, len(chunk))
-		for i := range chunk {
-			p := ps[from+i] // a copy: the committer may outlive a caller's patience
-			changes[i] = func(b *batch, req *request) (err error) {
-				chunk[i], err = b.put(req, &p)
-				return err
-			}
-		}
-		applied, err := r.submit(ctx, changes...)
-		results = append(results, chunk[:applied]...)
+		c := r.handChunk(ctx, ps[from:min(from+putChunk, len(ps))])
+		done, err := c.wait(ctx)
+		results = append(results, done...)
 		if err != nil {
 			return results, place(len(results), len(ps), err)
 		}
 	}
 	return results, nil
+}
+
+// putting are puts that were handed to the committer.
+type putting struct {
+	r       *Registry
+	req     *request
+	err     error // they were not
+	results []PutResult
+}
+
+// handChunk hands puts to the committer, a chunk at most, and does not wait.
+func (r *Registry) handChunk(ctx context.Context, ps []Put) *putting {
+	c := &putting{r: r, results: make([]PutResult, len(ps))}
+	results := c.results
+	changes := make([]func(*batch, *request) error, len(ps))
+	for i := range ps {
+		p := ps[i] // a copy: the committer may outlive a caller's patience
+		changes[i] = func(b *batch, req *request) (err error) {
+			results[i], err = b.put(req, &p)
+			return err
+		}
+	}
+	c.req, c.err = r.hand(ctx, changes...)
+	return c
+}
+
+// wait is what came of them: the results of those before the first that was
+// refused.
+func (c *putting) wait(ctx context.Context) ([]PutResult, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	applied, err := c.r.await(ctx, c.req)
+	return c.results[:applied], err
 }
 
 // place says which of several puts an error is about.

@@ -89,6 +89,8 @@ func TestBooted(t *testing.T) {
 		{"RestartUnderHammer", hammer},
 		{"Drain", drain},
 		{"Secrets", secrets},
+		{"NoAPI", noAPI},
+		{"Failure", failure},
 		{"Remove", remove},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {
@@ -98,6 +100,56 @@ func TestBooted(t *testing.T) {
 			return // the next step would only fail after it
 		}
 	}
+}
+
+// noAPI: a configuration that wants no app API starts beside the socket for it,
+// which hangs up.
+func noAPI(t *testing.T, m *machine) {
+	m.write("/etc/shunt/shunt.toml", strings.Replace(config, `listen = "127.0.0.1:8443"`, `listen = ""`, 1))
+	m.sh("systemctl restart shunt && systemctl is-active shunt-api.socket shunt.service")
+	conn, err := m.dial(8443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	var op *net.OpError
+	began := time.Now()
+	if b, err := io.ReadAll(conn); len(b) > 0 || errors.As(err, &op) && op.Timeout() || time.Since(began) > 4*time.Second {
+		t.Errorf("it answers %q, %v after %v, want the end of the connection at once", b, err, time.Since(began))
+	}
+	const line = "api.listen is empty, the app API is off: what connects to its socket is hung up on"
+	until(t, "the journal says so", func() bool { return strings.Contains(m.journal(line), line) })
+	m.write("/etc/shunt/shunt.toml", config)
+	m.sh("systemctl restart shunt")
+}
+
+// failure: a gateway that does not start, again and again, is said to have failed
+// for good, by the unit that a site adds its own to.
+func failure(t *testing.T, m *machine) {
+	m.sh("mkdir -p /run/systemd/system/shunt.service.d && printf '[Unit]\\nStartLimitBurst=3\\n[Service]\\nRestartSec=100ms\\n' > /run/systemd/system/shunt.service.d/limit.conf && systemctl daemon-reload")
+	m.write("/run/page", "#!/bin/sh\necho \"$1\" > /run/paged\n")
+	m.sh("chmod +x /run/page && mkdir -p /run/systemd/system/shunt-failure@.service.d && printf '[Service]\\nExecStart=/run/page %%i\\n' > /run/systemd/system/shunt-failure@.service.d/site.conf && systemctl daemon-reload && systemctl reset-failed shunt")
+	m.write("/etc/shunt/shunt.toml", "colour = 1\n")
+	if out, err := m.try("systemctl", "restart", "shunt"); err == nil {
+		t.Errorf("it starts with a file that is none: %s", out)
+	}
+	until(t, "the site's own command has run", func() bool {
+		out, _ := m.try("cat", "/run/paged")
+		return strings.TrimSpace(out) == "shunt.service"
+	})
+	if got := m.property("Result"); got != "start-limit-hit" && got != "exit-code" {
+		t.Errorf("the result is %s, want that of a start that fails", got)
+	}
+	if got := m.property("NRestarts"); got == "0" {
+		t.Error("it was not tried again first")
+	}
+	until(t, "the journal says so, as an alert", func() bool {
+		return strings.Contains(m.sh("journalctl --no-pager -t shunt-failure -p alert"), "shunt.service")
+	})
+	m.write("/etc/shunt/shunt.toml", config)
+	m.sh("rm /run/systemd/system/shunt.service.d/limit.conf /run/systemd/system/shunt-failure@.service.d/site.conf && systemctl daemon-reload && systemctl reset-failed 'shunt*' && systemctl start shunt-smpp.socket shunt-api.socket shunt")
+	until(t, "it serves again", func() bool { return m.property("ActiveState") == "active" })
 }
 
 func install(t *testing.T, m *machine) {

@@ -17,7 +17,7 @@ var levels = [][]string{
 	0: {"gateway/msg", "smpp/pdu"},
 	1: {"smpp/coding", "push", "store", "gateway/number"},
 	2: {"gateway/route", "gateway/letter", "gateway/listen", "gateway/config", "gateway/alarm", "gateway/audit", "smpp", "push/apns", "push/fcm", "store/registry", "store/spool", "systemd"},
-	3: {"gateway/prove", "gateway/presence", "gateway/external"},
+	3: {"gateway/prove", "gateway/presence", "gateway/external", "gateway/otel"},
 	4: {"gateway/api", "gateway/noc", "gateway/dispatch", "gateway/upstream", "gateway/receipt"},
 	5: {"gateway"},
 	6: {"test"},
@@ -33,6 +33,7 @@ var only = map[string][]string{
 	"github.com/sideshow/apns2":       {"push/apns"},
 	"firebase.google.com/go/v4":       {"push/fcm"},
 	"github.com/nyaruka/phonenumbers": {"gateway/number"},
+	"go.opentelemetry.io/otel":        {"gateway/otel"},
 }
 
 // pure packages read no clock's timers, socket or file.
