@@ -28,7 +28,7 @@ func TestForeignNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := map[string]http.HandlerFunc{
-		"GET /{$}":     func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("the node")) },    //nolint:errcheck // a recorder
+		"GET /{$}":     func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("the node")) },   //nolint:errcheck // a recorder
 		"POST /divert": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("the switch")) }, //nolint:errcheck // a recorder
 	}
 	plain := WebOptions{Gateway: &watched{}, Log: slog.New(slog.DiscardHandler), Page: page}
