@@ -118,7 +118,7 @@ func (a *app) auditListCommand() *cobra.Command {
 						if e.Of > 0 {
 							result += fmt.Sprintf(" (of %d)", e.Of)
 						}
-						row(w, e.Seq, e.At.UTC().Format("2006-01-02 15:04:05"), e.UID, e.User, e.PID, e.Action, printableText(e.Detail), result)
+						row(w, e.Seq, e.At.UTC().Format("2006-01-02 15:04:05"), e.UID, short(e.User), e.PID, e.Action, shortened(e.Detail, detailWidth), result)
 					}
 				})
 			})
@@ -127,6 +127,8 @@ func (a *app) auditListCommand() *cobra.Command {
 	c.Flags().IntVarP(&n, "lines", "n", 20, "how many lines")
 	return a.remote(c)
 }
+
+const detailWidth = 80
 
 // printableText keeps what others wrote from steering the terminal.
 func printableText(s string) string {
