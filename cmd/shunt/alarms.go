@@ -58,7 +58,7 @@ func (a *app) printAlarms(l *noc.AlarmList, now time.Time) error {
 			if r.State == alarm.Cleared {
 				cleared = age(now, r.ClearedAt)
 			}
-			row(w, r.State, r.Severity, r.Name, r.Subject, age(now, r.Since), cleared, r.Text)
+			row(w, r.State, r.Severity, r.Name, short(r.Subject), age(now, r.Since), cleared, r.Text)
 		}
 	})
 	said := make(map[string]bool)

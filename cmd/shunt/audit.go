@@ -24,8 +24,9 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	return a.remote(&cobra.Command{
 		Use:   "verify [FILE]",
 		Short: "Check that no line of the audit was changed, moved or taken out",
-		Long: "Read the whole chain: of a FILE, also without a gateway and on another machine, or through the\n" +
-			"gateway, which knows the chain's end. Exit 1 if it is broken, with the first line that shows\n" +
+		Long: "Read the whole chain: of a FILE or a folder, also without a gateway and on another machine, or\n" +
+			"through the gateway, which knows the chain's end. With audit.ndjson go the older files beside it;\n" +
+			"one of those is read by itself. Exit 1 if it is broken, with the first line that shows\n" +
 			"it. A chain that was cut off at its end is sound by itself: compare the hash of the last line\n" +
 			"with the latest \"operator action\" in the journal.",
 		Example: "  shunt audit verify\n  shunt audit verify /var/lib/shunt/audit/audit.ndjson --json",
@@ -62,9 +63,20 @@ func (a *app) printReport(rep *audit.Report) error {
 			if rep.Sound {
 				row(w, "audit", "sound")
 			} else {
-				row(w, "audit", fmt.Sprintf("BROKEN at line %d: %s", rep.Broken, rep.Why))
+				of := ""
+				if rep.Files > 1 {
+					of = " of " + rep.File
+				}
+				row(w, "audit", fmt.Sprintf("BROKEN at line %d%s: %s", rep.Broken, of, rep.Why))
 			}
-			row(w, "lines", fmt.Sprintf("%d sound", rep.Lines))
+			lines := fmt.Sprintf("%d sound", rep.Lines)
+			if rep.First > 1 {
+				lines += fmt.Sprintf(", from line %d on", rep.First)
+			}
+			if rep.Files > 1 {
+				lines += fmt.Sprintf(", in %d files", rep.Files)
+			}
+			row(w, "lines", lines)
 			row(w, "last hash", rep.Hash)
 		})
 	}
@@ -106,7 +118,7 @@ func (a *app) auditListCommand() *cobra.Command {
 						if e.Of > 0 {
 							result += fmt.Sprintf(" (of %d)", e.Of)
 						}
-						row(w, e.Seq, e.At.UTC().Format("2006-01-02 15:04:05"), e.UID, e.User, e.PID, e.Action, printableText(e.Detail), result)
+						row(w, e.Seq, e.At.UTC().Format("2006-01-02 15:04:05"), e.UID, short(e.User), e.PID, e.Action, shortened(e.Detail, detailWidth), result)
 					}
 				})
 			})
@@ -115,6 +127,8 @@ func (a *app) auditListCommand() *cobra.Command {
 	c.Flags().IntVarP(&n, "lines", "n", 20, "how many lines")
 	return a.remote(c)
 }
+
+const detailWidth = 80
 
 // printableText keeps what others wrote from steering the terminal.
 func printableText(s string) string {
@@ -129,7 +143,7 @@ func printableText(s string) string {
 // recorded does something to a data directory whose gateway does not run, and has
 // it in the audit there; without it, it is not done.
 func recorded(dataDir, action, detail string, do func() error) error {
-	l := audit.Open(filepath.Join(dataDir, "audit"), slog.New(slog.DiscardHandler))
+	l := audit.Open(filepath.Join(dataDir, "audit"), audit.Options{}, slog.New(slog.DiscardHandler))
 	defer l.Close()
 	begun, err := l.Begin(audit.Self(), action, detail, false)
 	if err != nil {

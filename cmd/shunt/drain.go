@@ -135,7 +135,7 @@ func (a *app) queueCommand() *cobra.Command {
 				return a.table(func(w io.Writer) {
 					row(w, "STATE", "PLAN", "APP", "ACCOUNT", "MESSAGES", "RECEIPTS DUE", "OLDEST")
 					for _, q := range all {
-						row(w, q.State, q.Plan, q.App, q.Account, q.Messages, q.ReceiptsDue, age(now, q.Oldest))
+						row(w, q.State, short(q.Plan), short(q.App), short(q.Account), q.Messages, q.ReceiptsDue, age(now, q.Oldest))
 					}
 				})
 			})

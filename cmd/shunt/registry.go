@@ -267,6 +267,9 @@ func (a *app) listJSON(ctx context.Context, p *pages) error {
 }
 
 // rows writes a heading and a line for each device.
+// deviceWidth is more than the ids that Shunt makes, and UUIDs, have.
+const deviceWidth = 40
+
 func rows(w io.Writer, regs []noc.Registration) {
 	row(w, "NUMBER", "STATE", "DEVICE", "APP", "PLATFORM", "TOKEN PUT")
 	for i := range regs {
@@ -282,7 +285,7 @@ func rows(w io.Writer, regs []noc.Registration) {
 			if d.Permission == "denied" {
 				state += ", notifications denied"
 			}
-			row(w, regs[i].Number, state, d.Device, d.App, platform, d.UpdatedAt.UTC().Format("2006-01-02 15:04:05"))
+			row(w, regs[i].Number, state, shortened(d.Device, deviceWidth), short(d.App), platform, d.UpdatedAt.UTC().Format("2006-01-02 15:04:05"))
 		}
 	}
 }

@@ -121,7 +121,7 @@ func newRig(t *testing.T) *rig {
 	r.spool.Start()
 	closing(r.spool)
 	r.alarms = alarm.Open(alarm.Options{Log: slog.New(slog.DiscardHandler)})
-	r.audit = audit.Open(filepath.Join(dir, "audit"), slog.New(slog.DiscardHandler))
+	r.audit = audit.Open(filepath.Join(dir, "audit"), audit.Options{}, slog.New(slog.DiscardHandler))
 	closing(r.audit)
 	s := noc.NewServer(noc.Options{Gateway: &r.gateway, Registry: r.reg, Spool: r.spool, Alarms: r.alarms, Audit: r.audit, Log: slog.New(slog.DiscardHandler)})
 	l, err := noc.Listen(r.socket)

@@ -195,13 +195,28 @@ func (a *app) table(f func(w io.Writer)) error {
 	return nil
 }
 
-// row writes one row; an empty cell shows as "-".
+// nameWidth is how much of a name a table of many rows shows: one long name must
+// not push the other columns off the screen.
+const nameWidth = 28
+
+// short is a name for a table of many rows; --json has it whole.
+func short(name string) string { return shortened(name, nameWidth) }
+
+func shortened(s string, most int) string {
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// row writes one row; an empty cell shows as "-". What peers call themselves must
+// not steer the terminal.
 func row(w io.Writer, cells ...any) {
 	for i, c := range cells {
 		if i > 0 {
 			fmt.Fprint(w, "\t")
 		}
-		if text := fmt.Sprint(c); text != "" {
+		if text := printableText(fmt.Sprint(c)); text != "" {
 			fmt.Fprint(w, text)
 		} else {
 			fmt.Fprint(w, "-")

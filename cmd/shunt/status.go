@@ -150,6 +150,8 @@ func registryLine(st *noc.Status) string {
 	return text
 }
 
+const errorWidth = 60
+
 func (a *app) sessionsCommand() *cobra.Command {
 	c := a.remote(&cobra.Command{
 		Use:     "sessions [ID|SYSTEM_ID]",
@@ -187,8 +189,8 @@ func (a *app) sessionsCommand() *cobra.Command {
 				return a.table(func(w io.Writer) {
 					row(w, "ID", "SYSTEM_ID", "BIND", "STATE", "VERSION", "PEER", "UPSTREAM", "AGE", "PDUS IN", "PDUS OUT", "PDUS/S", "WINDOW IN", "WINDOW OUT", "LAST ERROR")
 					for _, s := range all {
-						row(w, s.ID, s.SystemID, s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
-							s.PDUsIn, s.PDUsOut, s.Rate, s.WindowIn, s.WindowOut, s.LastError)
+						row(w, s.ID, short(s.SystemID), s.Bind, s.State, s.Version, s.Peer, s.Upstream, age(now, s.Since),
+							s.PDUsIn, s.PDUsOut, s.Rate, s.WindowIn, s.WindowOut, shortened(s.LastError, errorWidth))
 					}
 				})
 			})

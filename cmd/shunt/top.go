@@ -222,7 +222,7 @@ func screen(s *snapshot, commits []float64, width, height int) string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row(w, "SYSTEM_ID", "BIND", "PEER", "PDUS/S", "WIN IN", "WIN OUT", "AGE")
 	for _, x := range s.Sessions {
-		row(w, x.SystemID, x.Bind, x.Peer, x.Rate, x.WindowIn, x.WindowOut, age(s.At, x.Since))
+		row(w, shortened(x.SystemID, 16), x.Bind, x.Peer, x.Rate, x.WindowIn, x.WindowOut, age(s.At, x.Since))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")

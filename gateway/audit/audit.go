@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -118,50 +119,124 @@ func (e *Entry) follows(seq uint64, hash string) error {
 
 // Report is what became of a verification.
 type Report struct {
+	Files  int    `json:"files"`
+	First  uint64 `json:"first"` // line that there is: 1, or what follows those that were removed for their age
 	Lines  uint64 `json:"lines"` // that are sound, from the first
 	Sound  bool   `json:"sound"`
-	Broken uint64 `json:"broken,omitempty"` // the first line that is not, from 1
+	Broken uint64 `json:"broken,omitempty"` // the first line that is not, counted from 1 in its file
+	File   string `json:"file,omitempty"`   // and which that is
 	Why    string `json:"why,omitempty"`
 	Seq    uint64 `json:"seq"`  // of the last sound line
 	Hash   string `json:"hash"` // of the last sound line: the journal has it too
 }
 
-// Verify reads a whole chain. The error is for what cannot be read.
-func Verify(r io.Reader) (Report, error) {
-	rep := Report{Hash: Genesis}
-	err := each(r, func(line []byte, whole bool) error {
-		e, err := open(line)
-		if !whole {
-			err = errors.New("it has no line end: it is torn")
-		}
-		if err == nil {
-			err = e.follows(rep.Seq, rep.Hash)
-		}
-		if err != nil {
-			rep.Broken, rep.Why = rep.Lines+1, err.Error()
-			return errBroken
-		}
-		rep.Lines++
-		rep.Seq, rep.Hash = e.Seq, e.Hash
-		return nil
-	})
-	if err != nil && !errors.Is(err, errBroken) {
-		return rep, err
-	}
-	rep.Sound = rep.Broken == 0
-	return rep, nil
+// verifier walks the files of a chain one after the other.
+type verifier struct {
+	rep     Report
+	removed map[string]bool // by detail, of lines that tell of a removal
+	start   string          // what the detail would be of the removal before the first line; "": it is line 1
+}
+
+func newVerifier() *verifier {
+	return &verifier{rep: Report{Hash: Genesis}, removed: make(map[string]bool)}
 }
 
 var errBroken = errors.New("broken")
 
-// VerifyFile reads the chain in a file.
+// file reads the next file. The error is for what cannot be read, or errBroken.
+func (v *verifier) file(name string, r io.Reader) error {
+	v.rep.Files++
+	n := uint64(0)
+	return each(r, func(line []byte, whole bool) error {
+		n++
+		e, err := open(line)
+		if !whole {
+			err = errors.New("it has no line end: it is torn")
+		}
+		if err == nil && v.rep.Lines == 0 && e.Seq > 1 { // whether it may begin so is seen at the end
+			v.start, v.rep.Seq, v.rep.Hash = removalOf(e.Seq-1, e.Prev), e.Seq-1, e.Prev
+		}
+		if err == nil {
+			err = e.follows(v.rep.Seq, v.rep.Hash)
+		}
+		if err != nil {
+			v.fail(name, n, err.Error())
+			return errBroken
+		}
+		if v.rep.Lines++; v.rep.Lines == 1 {
+			v.rep.First = e.Seq
+		}
+		v.rep.Seq, v.rep.Hash = e.Seq, e.Hash
+		if e.Action == actionRemove && e.User == gateway {
+			v.removed[e.Detail] = true
+		}
+		return nil
+	})
+}
+
+func (v *verifier) fail(name string, line uint64, why string) {
+	v.rep.Broken, v.rep.File, v.rep.Why = line, name, why
+}
+
+// end is the verdict. Of a chain that begins late, a line has to say that what was
+// before was removed, unless it is a file by itself.
+func (v *verifier) end(first string, alone bool) Report {
+	if v.rep.Broken == 0 && v.start != "" && !alone && !v.removed[v.start] {
+		v.rep.Lines = 0
+		v.fail(first, 1, fmt.Sprintf("its number is %d, want 1: lines are missing, and none says that they were removed for their age", v.rep.First))
+	}
+	v.rep.Sound = v.rep.Broken == 0
+	return v.rep
+}
+
+// Verify reads a chain of one file, or one file of a chain. The error is for what
+// cannot be read.
+func Verify(r io.Reader) (Report, error) {
+	v := newVerifier()
+	if err := v.file(FileName, r); err != nil && !errors.Is(err, errBroken) {
+		return v.rep, err
+	}
+	return v.end(FileName, false), nil
+}
+
+// VerifyFile reads the chain in a folder, or the one that audit.ndjson at path
+// ends, with the files before it that are beside it. Any other file is read by
+// itself.
 func VerifyFile(path string) (Report, error) {
-	f, err := os.Open(path)
+	st, err := os.Stat(path)
 	if err != nil {
 		return Report{}, err
 	}
+	all := []string{path}
+	switch {
+	case st.IsDir():
+		if all, err = files(path); err == nil && len(all) == 0 {
+			err = fmt.Errorf("%s: there is no audit", path)
+		}
+	case filepath.Base(path) == FileName:
+		all, err = files(filepath.Dir(path))
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	v := newVerifier()
+	for _, name := range all {
+		if err := v.open(name); errors.Is(err, errBroken) {
+			break
+		} else if err != nil {
+			return v.rep, err
+		}
+	}
+	return v.end(filepath.Base(all[0]), isOld(filepath.Base(path))), nil
+}
+
+func (v *verifier) open(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
 	defer f.Close()
-	return Verify(f)
+	return v.file(filepath.Base(path), f)
 }
 
 // each hands over each line without its end; whole is false for octets behind

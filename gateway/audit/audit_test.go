@@ -26,7 +26,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func start(t *testing.T, dir string, log *slog.Logger) *Log {
 	t.Helper()
-	l := Open(dir, log)
+	l := Open(dir, Options{}, log)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -92,7 +92,7 @@ func TestChain(t *testing.T) {
 		t.Errorf("begun %+v, ended %+v", b, e)
 	}
 	rep, err := again.Verify()
-	if want := (Report{Lines: 4, Sound: true, Seq: 4, Hash: prev}); err != nil || rep != want {
+	if want := (Report{Files: 1, First: 1, Lines: 4, Sound: true, Seq: 4, Hash: prev}); err != nil || rep != want {
 		t.Errorf("Verify() = %+v, %v, want %+v", rep, err, want)
 	}
 	if got, err := again.Last(2); err != nil || len(got) != 2 || got[0].Seq != 3 || got[1].Hash != prev {
@@ -242,7 +242,7 @@ const asWriter = "SHUNT_TEST_AUDIT_WRITER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asWriter); dir != "" {
-		l := Open(dir, quiet())
+		l := Open(dir, Options{}, quiet())
 		for {
 			if err := l.Note(noc, "write", "", Done); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -350,7 +350,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	var log bytes.Buffer
-	l := Open(filepath.Join(disk, "audit"), slog.New(slog.NewTextHandler(&log, nil)))
+	l := Open(filepath.Join(disk, "audit"), Options{}, slog.New(slog.NewTextHandler(&log, nil)))
 	note(t, l, "before")
 	fill := filepath.Join(disk, "fill")
 	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {

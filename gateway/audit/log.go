@@ -34,6 +34,7 @@ const (
 // again, so that it needs no restart once the disk is well.
 type Log struct {
 	dir  string
+	o    Options
 	log  *slog.Logger
 	turn chan struct{}
 	head atomic.Pointer[head]
@@ -41,6 +42,8 @@ type Log struct {
 
 	queued sync.Mutex
 	queue  []*job // lines that wait for a turn; whoever has it takes all of them
+
+	names sync.RWMutex // of the files: held while one gets another name or goes, and while they are opened to be read
 
 	// For who holds the turn.
 	file  *os.File          // nil: to be opened
@@ -75,10 +78,19 @@ var (
 	ErrChanged = errors.New("audit.ndjson was changed by somebody else")
 )
 
+// Options of a Log.
+type Options struct {
+	Size int64         // octets after which a new file is begun; 0: 16 MiB
+	Keep time.Duration // how long lines are kept, by whole files; 0: for ever
+}
+
 // Open checks the end of the chain in dir/audit.ndjson and makes what is not
 // there. A log that cannot be written is one that refuses: see Err.
-func Open(dir string, log *slog.Logger) *Log {
-	l := &Log{dir: dir, log: log, turn: make(chan struct{}, 1)}
+func Open(dir string, o Options, log *slog.Logger) *Log {
+	if o.Size <= 0 {
+		o.Size = usualSize
+	}
+	l := &Log{dir: dir, o: o, log: log, turn: make(chan struct{}, 1)}
 	l.note(l.open())
 	return l
 }
@@ -127,7 +139,7 @@ func (l *Log) open() (err error) {
 	made := false
 	f, err := os.OpenFile(l.path(), os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if h := l.head.Load(); h != nil && h.seq > 0 {
+		if h := l.head.Load(); h != nil && h.seq > 0 && h.size > 0 { // of size 0: it was given another name
 			return fmt.Errorf("%w: it is gone, and ended with line %d, hash %s", ErrChanged, h.seq, h.hash)
 		}
 		made = true
@@ -150,6 +162,9 @@ func (l *Log) open() (err error) {
 		}
 	}
 	end, torn, err := readEnd(f)
+	if err == nil && end.Seq == 0 { // nothing yet: the chain goes on from the file before
+		end, err = l.before()
+	}
 	if err != nil {
 		return err
 	}
@@ -277,6 +292,16 @@ func (l *Log) write(all ...Entry) ([]Entry, error) {
 			return all, err
 		}
 	}
+	if h := l.head.Load(); h.size >= l.o.Size {
+		if err := l.rotate(); err != nil {
+			l.log.Warn("audit: a new file cannot be begun, the old one goes on", "error", err)
+		}
+		if l.file == nil {
+			if err := l.open(); err != nil {
+				return all, err
+			}
+		}
+	}
 	h := *l.head.Load()
 	start := h.size
 	var lines []byte
@@ -367,21 +392,6 @@ func (l *Log) append(e Entry, within time.Duration) (Entry, error) {
 	}
 }
 
-// Run tries again while nothing can be recorded, with a line that says what was
-// the matter, until ctx is done.
-func (l *Log) Run(ctx context.Context) {
-	tick := time.NewTicker(retryEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			l.retry()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 func (l *Log) retry() {
 	if err := l.Err(); err != nil {
 		_, _ = l.append(Entry{UID: os.Getuid(), User: gateway, PID: os.Getpid(), Action: "audit resumed", Detail: err.Error(), Result: Done}, patience)
@@ -438,47 +448,55 @@ func (a *Action) End(detail, result string) {
 	}
 }
 
-// reader reads what this log has written so far.
-func (l *Log) reader() (io.ReadCloser, head, error) {
-	h := l.head.Load()
-	if h == nil {
-		return nil, head{}, l.Err()
-	}
-	f, err := os.Open(l.path())
-	if err != nil {
-		return nil, head{}, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(f, h.size), f}, *h, nil
-}
-
 // Verify reads the whole chain, whose end this log knows.
 func (l *Log) Verify() (Report, error) {
-	r, h, err := l.reader()
+	all, h, err := l.readers()
 	if err != nil {
 		return Report{}, err
 	}
-	defer r.Close()
-	rep, err := Verify(r)
-	if err == nil && rep.Sound && (rep.Seq != h.seq || rep.Hash != h.hash) {
-		rep.Sound, rep.Broken = false, rep.Lines+1
+	defer closeAll(all)
+	v := newVerifier()
+	last, first := FileName, FileName
+	for i, p := range all {
+		if last = p.name; i == 0 {
+			first = p.name
+		}
+		if err := v.file(p.name, p); errors.Is(err, errBroken) {
+			return v.end(first, false), nil
+		} else if err != nil {
+			return v.rep, err
+		}
+	}
+	rep := v.end(first, false)
+	if rep.Sound && (rep.Seq != h.seq || rep.Hash != h.hash) {
+		rep.Sound, rep.Broken, rep.File = false, rep.Lines+1, last
 		rep.Why = fmt.Sprintf("the chain ends here, and line %d with the hash %s was written: its end was cut off or written anew", h.seq, h.hash)
 	}
-	return rep, err
+	return rep, nil
 }
 
 // Last are the last n lines, the oldest first. Lines that cannot be read are
 // left out: Verify tells of them.
 func (l *Log) Last(n int) ([]Entry, error) {
-	r, _, err := l.reader()
+	parts, _, err := l.readers()
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer closeAll(parts)
 	all := []Entry{}
-	err = each(r, func(line []byte, whole bool) error {
+	for i := len(parts) - 1; i >= 0 && len(all) < n; i-- {
+		some, err := lastOf(parts[i], n-len(all))
+		if err != nil {
+			return nil, err
+		}
+		all = append(some, all...)
+	}
+	return all, nil
+}
+
+func lastOf(r io.Reader, n int) ([]Entry, error) {
+	all := []Entry{}
+	err := each(r, func(line []byte, whole bool) error {
 		if e, err := open(line); err == nil && whole {
 			all = append(all, e)
 			if len(all) >= 2*n {

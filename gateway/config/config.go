@@ -281,6 +281,7 @@ type Store struct {
 
 // Retention is how long finished messages are kept.
 type Retention struct {
+	Audit    time.Duration // lines of the audit, by whole files; 0: for ever
 	Messages time.Duration
 }
 

@@ -227,7 +227,7 @@ func TestFull(t *testing.T) {
 			DivertFrom: []string{"*", "BANK"}, NeverDivertFrom: []string{"BANK*", "112"},
 			NeverDivertServiceType: []string{}, AllowOTP: true, OTPAfterProof: 3 * day, Share: 10, AcceptedWithin: 24 * time.Hour,
 		},
-		Retention: Retention{Messages: 30 * day},
+		Retention: Retention{Messages: 30 * day, Audit: 400 * day},
 		CDR:       CDR{Forwarded: true, MaxSize: 1 << 30, MaxAge: time.Hour, Retention: 90 * day},
 		API: API{
 			Listen: "[::1]:8444", Rate: 20, CORSOrigins: []string{"https://app.example.com"},
@@ -292,7 +292,7 @@ func TestDefaults(t *testing.T) {
 		Policy: Policy{
 			DivertFrom: []string{"*"}, NeverDivertServiceType: []string{"WAP", "VMA", "VMN", "USSD"}, Share: 100, OTPAfterProof: 3 * day,
 		},
-		Retention: Retention{Messages: 72 * time.Hour},
+		Retention: Retention{Messages: 72 * time.Hour, Audit: 3 * 365 * day},
 		CDR:       CDR{MaxSize: 64 << 20, MaxAge: day, Retention: 30 * day},
 		API:       API{Listen: "127.0.0.1:8443", Rate: 100, Streams: 10_000, StreamGrace: 1500 * time.Millisecond, ReplyValidity: 72 * time.Hour},
 		NOC:       NOC{Socket: "/run/shunt/noc.sock", Listen: "127.0.0.1:9464"},

@@ -508,6 +508,7 @@ func (l *loader) rest(file *section, c *Config) {
 	s.close()
 
 	s, _ = file.sub("retention")
+	c.Retention.Audit = get(s, "audit", 3*365*day, duration(0, forever))
 	c.Retention.Messages = get(s, "messages", 72*time.Hour, duration(time.Minute, forever))
 	c.CDR.Retention = get(s, "cdr", 30*day, duration(time.Minute, forever))
 	s.close()

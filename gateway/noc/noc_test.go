@@ -182,7 +182,7 @@ func newRig(t testing.TB) *rig {
 	r.spool.Start()
 	t.Cleanup(func() { mustClose(t, r.spool) })
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r.audit = audit.Open(filepath.Join(dir, "audit"), log)
+	r.audit = audit.Open(filepath.Join(dir, "audit"), audit.Options{}, log)
 	t.Cleanup(func() { mustClose(t, r.audit) })
 	r.server = NewServer(Options{
 		Gateway: r.gateway, Registry: r.reg, Spool: r.spool, Alarms: alarm.Open(alarm.Options{Log: log}), Audit: r.audit, Log: log, TempDir: t.TempDir(),

@@ -74,7 +74,7 @@ func TestLongAnswers(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				log := slog.New(slog.DiscardHandler)
-				record := audit.Open(dir, log)
+				record := audit.Open(dir, audit.Options{}, log)
 				s := NewServer(Options{Gateway: &slowGateway{}, Audit: record, Log: log})
 				l := &oneConn{make(chan net.Conn, 1), make(chan struct{})}
 				srv := &http.Server{Handler: s.mux}

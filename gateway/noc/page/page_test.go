@@ -267,6 +267,37 @@ func TestPlansAndAnswers(t *testing.T) {
 	}
 }
 
+// Whatever somebody calls himself, a cell is bounded: the style breaks it where it
+// must.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("Größe-", 100)
+	g := healthy()
+	g.sessions = []noc.Session{{SystemID: long, Peer: "192.0.2.1:4711", Bind: "transceiver", State: "bound", LastError: long}}
+	g.queue = []noc.Queue{{QueueKey: noc.QueueKey{State: msg.Pushed, Plan: long}, Messages: 1, Oldest: time.Now()}}
+	g.status.Own[0].SMSC, g.status.Own[0].LastError = long, long
+	g.status.Push[0].App = long
+	p, _ := newWeb(Options{Gateway: g, Spool: newShelf(t)})
+	cut := 0
+	for _, table := range p.look(time.Now()).Tables {
+		for _, row := range table.Rows {
+			for _, cell := range row.Cells {
+				if n := len([]rune(cell)); n > 161 {
+					t.Errorf("%s has a cell of %d", table.ID, n)
+				} else if strings.HasSuffix(cell, "…") {
+					cut++
+				}
+			}
+		}
+	}
+	if cut != 6 {
+		t.Errorf("%d cells were cut, want 6", cut)
+	}
+	style, err := files.ReadFile("files/style.css")
+	if err != nil || !regexp.MustCompile(`(?m)^td \{[^}]*overflow-wrap: anywhere`).Match(style) {
+		t.Errorf("cells do not break (%v)", err)
+	}
+}
+
 type alarms []Alarm
 
 func (a alarms) Active() []Alarm { return a }
