@@ -537,8 +537,8 @@ func remove(t *testing.T, m *machine) {
 		t.Errorf("registry count after a removal and an installation:\n%s", got)
 	}
 	m.sh("dpkg --purge shunt")
-	until(t, "nothing is left after a purge, nor loaded (the manager may remember a unit that failed, as not-found)", func() bool {
-		left := strings.TrimSpace(m.sh("ls -d /etc/shunt /var/lib/shunt /run/shunt /usr/bin/shunt* /usr/lib/systemd/system/shunt* /etc/systemd/system/*/shunt* 2>/dev/null || true; systemctl list-units --all --no-legend 'shunt*' | grep -v ' not-found '; ss -Hltn 'sport = 2775'"))
+	until(t, "nothing is left after a purge: no file, no unit that runs or has failed", func() bool {
+		left := strings.TrimSpace(m.sh("ls -d /etc/shunt /var/lib/shunt /run/shunt /usr/bin/shunt* /usr/lib/systemd/system/shunt* /etc/systemd/system/*/shunt* 2>/dev/null || true; systemctl list-units --no-legend 'shunt*'; systemctl list-unit-files --no-legend 'shunt*'; ss -Hltn 'sport = 2775'"))
 		if left != "" {
 			t.Logf("left: %s", left)
 		}
