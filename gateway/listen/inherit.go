@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
@@ -20,16 +21,19 @@ type socket struct {
 	name string
 }
 
-// Inherited takes over the sockets that LISTEN_FDS announces, if LISTEN_PID is
-// this process. It clears these variables: only the first call finds sockets.
-func Inherited() (*Sockets, error) { return take(activation.Files(true)) }
+// Inherited are the sockets that LISTEN_FDS announces, if LISTEN_PID is this
+// process. The first call clears these variables. The process keeps the sockets, so
+// that every call has them, also after what another one gave was closed: a node
+// that began on a full disk opens its listeners a second time.
+func Inherited() (*Sockets, error) { return take(handed()) }
+
+var handed = sync.OnceValue(func() []*os.File { return activation.Files(true) })
 
 func take(files []*os.File) (*Sockets, error) {
 	s := &Sockets{}
 	var errs []error
 	for _, f := range files {
 		l, err := net.FileListener(f) // a duplicate of the descriptor
-		_ = f.Close()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("socket %q from the service manager: %w, want a listening stream socket", f.Name(), err))
 			continue

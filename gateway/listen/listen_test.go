@@ -287,6 +287,24 @@ func TestInherited(t *testing.T) {
 	}
 }
 
+// What was handed over can be listened on again after it was closed.
+func TestInheritedAgain(t *testing.T) {
+	f, a := fileOf(t, "tcp", "127.0.0.1:0")
+	for range 2 {
+		s, err := take([]*os.File{f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := s.Listen(Options{Addr: a.String()})
+		if err != nil {
+			t.Fatalf("Listen(%s) = %v: it was handed over", a, err)
+		}
+		_, _ = pair(t, l)
+		_ = l.Close()
+		s.Close()
+	}
+}
+
 func TestInheritedUnfit(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
