@@ -205,7 +205,10 @@ type lateSpool struct{ g *Gateway }
 
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) { s.g.spool.Post(e, done) }
 func (s lateSpool) Get(id msg.ID) (spool.Record, error)         { return s.g.spool.Get(id) }
-func (s lateSpool) Message(id msg.ID) (*spool.Message, error)   { return s.g.spool.Message(id) }
+func (s lateSpool) Sent(n msg.Number, peer, smsID string) (bool, error) {
+	return s.g.spool.Sent(n, peer, smsID)
+}
+func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.g.spool.Message(id) }
 
 func (s lateSpool) Reply(id msg.ID) (*spool.Reply, error) { return s.g.spool.Reply(id) }
 

@@ -25,6 +25,7 @@ type Spool interface {
 	Get(id msg.ID) (spool.Record, error)
 	Message(id msg.ID) (*spool.Message, error)
 	Correlate(peer, smsID string) (msg.ID, bool)
+	Sent(n msg.Number, peer, smsID string) (bool, error)
 }
 
 // Registry is what the dispatcher needs of the registry.

@@ -140,7 +140,11 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 				h.answer(pdu.ROK)
 			}
 			p := pairOf(h.receipt.Recipient, h.receipt.Sender)
-			if id, ok := d.unknowns.take(p); ok {
+			id, ok := d.unknowns.take(p)
+			switch {
+			case ok && d.repeated(id, &h.receipt):
+				d.unknowns.set(p, id, true)
+			case ok:
 				take = func(h heldReceipt) {
 					d.Counters.ReceiptsByAddress.Add(1)
 					d.postReceipt(id, h.receipt, func(st pdu.Status) {
@@ -150,12 +154,25 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 						h.answer(st)
 					})
 				}
-			} else if now.Sub(h.at) < holdTime {
+			case now.Sub(h.at) < holdTime:
 				continue
 			}
 			d.held.release(h.receipt.SMSC, h.receipt.ID, take)
 		}
 	}
+}
+
+// repeated tells that a receipt is not of the message whose fate is unknown, but of
+// an earlier one to the same number: the SMSC sends it again because its answer was
+// lost, with a process of ours that remembered it. What cannot be read is in doubt,
+// and settles nothing.
+func (d *Dispatcher) repeated(unknown msg.ID, c *CarrierReceipt) bool {
+	r, err := d.o.Spool.Get(unknown)
+	if err != nil {
+		return true
+	}
+	sent, err := d.o.Spool.Sent(r.To, c.SMSC, c.ID)
+	return sent || err != nil
 }
 
 // older are the receipts that are held since before t.

@@ -198,6 +198,36 @@ func TestSuspectsAfterARestart(t *testing.T) {
 	})
 }
 
+// TestRepeatedAfterARestart: a receipt of a message that had its outcome before it
+// is not taken for that of another between the same two.
+func TestRepeatedAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		b := open(t, dir, nil)
+		b.carrier.script = accept
+		b.run()
+		m := b.message()
+		m.From = "Parcel24"
+		m.RegisteredDelivery = 0 // it leaves the spool with its outcome
+		first := b.put(m)
+		b.wantState(first, msg.SMSSubmitted)
+		b.wantAnswer(b.stray("id1", "447700900042", "Parcel24"), pdu.ROK)
+		b.wantState(first, msg.SMSDelivered)
+		b.close()
+		b = open(t, dir, nil)
+		b.run()
+		id := b.lost(nil)
+		again := b.stray("id1", "447700900042", "Parcel24")
+		time.Sleep(unclaimedAfter + time.Second)
+		b.wantAnswer(again, pdu.ROK)
+		b.wantState(id, msg.SMSUnknown)
+		own := b.stray("id7", "447700900042", "Parcel24")
+		time.Sleep(unclaimedAfter + time.Second)
+		b.wantAnswer(own, pdu.ROK)
+		b.wantState(id, msg.SMSDelivered)
+	})
+}
+
 // TestSettledIsBounded in number and in time.
 func TestSettledIsBounded(t *testing.T) {
 	var s settled

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unique"
 
@@ -304,6 +305,17 @@ func (s *Spool) Recent(n msg.Number, limit int) ([]Record, error) {
 		}
 	}
 	return list, nil
+}
+
+// maxSent is how many messages of a number Sent looks at.
+const maxSent = 1000
+
+// Sent tells whether the SMSC peer gave this message_id to the SMS of one of the
+// latest messages for a number, live or finished.
+func (s *Spool) Sent(n msg.Number, peer, smsID string) (bool, error) {
+	peer, smsID = cut(peer, maxText), cut(smsID, maxText)
+	all, err := s.Recent(n, maxSent)
+	return slices.ContainsFunc(all, func(r Record) bool { return r.SMSID == smsID && r.Peer == peer }), err
 }
 
 // Newest is when the newest message was put, live or finished.
