@@ -36,9 +36,10 @@ func (s *span) Links() []sdk.Link                           { return nil }
 func (s *span) Events() []sdk.Event                         { return nil }
 func (s *span) Status() sdk.Status                          { return s.status }
 func (s *span) InstrumentationScope() instrumentation.Scope { return scope }
-func (s *span) InstrumentationLibrary() instrumentation.Library { //nolint:staticcheck // the interface has it
-	return scope
-}
+
+//lint:ignore SA1019 sdk.ReadOnlySpan has this method, and its type this name
+func (s *span) InstrumentationLibrary() instrumentation.Library { return scope }
+
 func (s *span) Resource() *resource.Resource { return s.resource }
 func (s *span) DroppedAttributes() int       { return 0 }
 func (s *span) DroppedLinks() int            { return 0 }
