@@ -27,7 +27,6 @@ func TestSetAppsFinishesWhatIsUnderWay(t *testing.T) {
 			o.Apps = []App{{ID: "chat", Senders: map[registry.Platform]push.Sender{registry.APNs: old}, Workers: 1}}
 		})
 		b.device("a", nil)
-		time.Sleep(time.Second)
 		first := b.put(b.message())
 		<-begun
 		second := b.put(b.message()) // waits for the one worker
