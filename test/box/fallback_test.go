@@ -32,6 +32,60 @@ func push(t *testing.T, dir, name string) (info provider.Info) {
 	return info
 }
 
+// site is a gateway in front of a simulated SMSC and simulated providers, with one
+// phone.
+type site struct {
+	*gateway
+	ctl stage.Control
+	api string // base URL of the app API, of the process that runs
+}
+
+const phoneBearer = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+// newSite starts one; number is the phone's, without "+".
+func newSite(t *testing.T, number string, claimWithin time.Duration) *site {
+	t.Helper()
+	g := &site{gateway: &gateway{dir: t.TempDir(), listen: freeAddr(t)}}
+	behind := smsc(t)
+	conf := stage.Config{
+		Dir: g.dir, Listen: g.listen, SMSC: behind, Own: behind, APNs: push(t, g.dir, "apns"), FCM: push(t, g.dir, "fcm"),
+		ClaimWithin: claimWithin,
+	}
+	if err := conf.Write(); err != nil {
+		t.Fatal(err)
+	}
+	g.conf, g.socket = conf.File(), conf.Socket()
+	g.ctl = stage.NewControl(g.socket)
+	g.startDiverting(t)
+	phone, err := json.Marshal(handset.Device{
+		Number: "+" + number, App: "chat", Platform: "apns", Token: strings.Repeat("ab", 32), Device: "phone", Bearer: phoneBearer, State: "active",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := filepath.Join(g.dir, stage.DevicesFile)
+	if err := os.WriteFile(devices, phone, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.ctl.Provision(devices); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// startDiverting starts the gateway's process and waits until it diverts.
+func (g *site) startDiverting(t *testing.T) {
+	t.Helper()
+	g.start(t)
+	eventually(t, "the gateway diverts", func() bool {
+		st, ok := g.ctl.Status()
+		if ok && len(st.API) > 0 {
+			g.api = "http://" + st.API[0]
+		}
+		return ok && st.Ready()
+	})
+}
+
 // kill ends the gateway with SIGKILL.
 func (g *gateway) kill(t *testing.T) {
 	t.Helper()
@@ -120,59 +174,27 @@ func (e *esme) unbind(t *testing.T) {
 // for one that may.
 func TestFallbackOutlivesItsESMEAndTheGateway(t *testing.T) {
 	const number = "447700900042"
-	g := &gateway{dir: t.TempDir(), listen: freeAddr(t)}
-	behind := smsc(t)
-	conf := stage.Config{
-		Dir: g.dir, Listen: g.listen, SMSC: behind, Own: behind, APNs: push(t, g.dir, "apns"), FCM: push(t, g.dir, "fcm"),
-		ClaimWithin: 4 * time.Second,
-	}
-	if err := conf.Write(); err != nil {
-		t.Fatal(err)
-	}
-	g.conf, g.socket = conf.File(), conf.Socket()
-	ctl := stage.NewControl(g.socket)
-	start := func() {
-		t.Helper()
-		g.start(t)
-		eventually(t, "the gateway diverts", func() bool {
-			st, ok := ctl.Status()
-			return ok && st.Ready()
-		})
-	}
-	start()
-	phone, err := json.Marshal(handset.Device{
-		Number: "+" + number, App: "chat", Platform: "apns", Token: strings.Repeat("ab", 32), Device: "phone", Bearer: strings.Repeat("b", 43), State: "active",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	devices := filepath.Join(g.dir, stage.DevicesFile)
-	if err := os.WriteFile(devices, phone, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := ctl.Provision(devices); err != nil {
-		t.Fatal(err)
-	}
+	g := newSite(t, number, 4*time.Second)
 
 	tx := bindAs(t, g.listen, pdu.BindTransmitter)
 	id := tx.submit(t, number)
 	tx.unbind(t)
 	is := func(state string) func() bool {
 		return func() bool {
-			words := ctl.Words(id)
+			words := g.ctl.Words(id)
 			return len(words) == 1 && words[0].State == state
 		}
 	}
 	eventually(t, "the push is taken", is("PUSHED"))
 	g.kill(t)
-	start()
+	g.startDiverting(t)
 	eventually(t, "the SMS is delivered", is("SMS_DELIVERED"))
 	g.kill(t)
-	start()
+	g.startDiverting(t)
 
 	waits := func(when string) {
 		t.Helper()
-		if st, ok := ctl.Status(); !ok || st.Spool.ReceiptsDue != 1 {
+		if st, ok := g.ctl.Status(); !ok || st.Spool.ReceiptsDue != 1 {
 			t.Errorf("%s: %d receipts due, want 1", when, st.Spool.ReceiptsDue)
 		}
 	}
@@ -197,7 +219,7 @@ func TestFallbackOutlivesItsESMEAndTheGateway(t *testing.T) {
 		break
 	}
 	eventually(t, "the receipt is done", func() bool {
-		st, ok := ctl.Status()
+		st, ok := g.ctl.Status()
 		return ok && st.Spool.ReceiptsDue == 0 && st.Spool.LiveTotal == 0
 	})
 	select {

@@ -13,8 +13,6 @@ import (
 
 	"shunt/gateway/cdr"
 	"shunt/smpp/pdu"
-	"shunt/test/sim/handset"
-	"shunt/test/sim/stage"
 )
 
 // raw is an ESME's bind whose answers it reads when it likes.
@@ -74,39 +72,7 @@ func numbered(to string, n int) pdu.PDU {
 // under numbers without a gap.
 func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 	const number, rounds, each = "447700900042", 3, 150
-	g := &gateway{dir: t.TempDir(), listen: freeAddr(t)}
-	behind := smsc(t)
-	conf := stage.Config{
-		Dir: g.dir, Listen: g.listen, SMSC: behind, Own: behind, APNs: push(t, g.dir, "apns"), FCM: push(t, g.dir, "fcm"),
-		ClaimWithin: time.Second,
-	}
-	if err := conf.Write(); err != nil {
-		t.Fatal(err)
-	}
-	g.conf, g.socket = conf.File(), conf.Socket()
-	ctl := stage.NewControl(g.socket)
-	start := func() {
-		t.Helper()
-		g.start(t)
-		eventually(t, "the gateway diverts", func() bool {
-			st, ok := ctl.Status()
-			return ok && st.Ready()
-		})
-	}
-	start()
-	phone, err := json.Marshal(handset.Device{
-		Number: "+" + number, App: "chat", Platform: "apns", Token: strings.Repeat("ab", 32), Device: "phone", Bearer: strings.Repeat("b", 43), State: "active",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	devices := filepath.Join(g.dir, stage.DevicesFile)
-	if err := os.WriteFile(devices, phone, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := ctl.Provision(devices); err != nil {
-		t.Fatal(err)
-	}
+	g := newSite(t, number, time.Second)
 
 	ids := make(map[int]string) // by the message's number
 	take := func(p pdu.PDU) {
@@ -129,7 +95,7 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 		}
 		g.kill(t)
 		_ = e.conn.Close()
-		start()
+		g.startDiverting(t)
 		e = bindRaw(t, g.listen)
 		for n := range each {
 			if n += round * each; ids[n] == "" {
@@ -161,9 +127,9 @@ func TestKilledBetweenCommitAndAnswer(t *testing.T) {
 	}
 	eventually(t, "some are on record", func() bool { return len(lines()) > each })
 	g.kill(t) // while they are written
-	start()
+	g.startDiverting(t)
 	eventually(t, "all have ended", func() bool {
-		st, ok := ctl.Status()
+		st, ok := g.ctl.Status()
 		return ok && st.Spool.LiveTotal == 0 && len(lines()) >= rounds*each
 	})
 	known := make(map[string]int)

@@ -2,11 +2,8 @@ package box
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,8 +11,6 @@ import (
 
 	"shunt/smpp"
 	"shunt/smpp/pdu"
-	"shunt/test/sim/handset"
-	"shunt/test/sim/stage"
 )
 
 // listener is a bind that keeps the subscriber's replies and takes everything.
@@ -64,51 +59,14 @@ func (l *listener) next(t *testing.T) pdu.SM {
 // after kill -9 and a restart, once, whoever repeats it.
 func TestReplyOutlivesKill9(t *testing.T) {
 	const number = "447700900042"
-	bearer := strings.Repeat("b", 43)
-	g := &gateway{dir: t.TempDir(), listen: freeAddr(t)}
-	behind := smsc(t)
-	conf := stage.Config{
-		Dir: g.dir, Listen: g.listen, SMSC: behind, Own: behind, APNs: push(t, g.dir, "apns"), FCM: push(t, g.dir, "fcm"),
-		ClaimWithin: time.Minute,
-	}
-	if err := conf.Write(); err != nil {
-		t.Fatal(err)
-	}
-	g.conf, g.socket = conf.File(), conf.Socket()
-	ctl := stage.NewControl(g.socket)
-	var api string
-	start := func() {
-		t.Helper()
-		g.start(t)
-		eventually(t, "the gateway diverts", func() bool {
-			st, ok := ctl.Status()
-			if ok && len(st.API) > 0 {
-				api = "http://" + st.API[0]
-			}
-			return ok && st.Ready()
-		})
-	}
-	start()
-	phone, err := json.Marshal(handset.Device{
-		Number: "+" + number, App: "chat", Platform: "apns", Token: strings.Repeat("ab", 32), Device: "phone", Bearer: bearer, State: "active",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	devices := filepath.Join(g.dir, stage.DevicesFile)
-	if err := os.WriteFile(devices, phone, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := ctl.Provision(devices); err != nil {
-		t.Fatal(err)
-	}
+	g := newSite(t, number, time.Minute)
 	call := func(method, path, body, key string, want int) string {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, api+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method, g.api+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", "Bearer "+bearer)
+		req.Header.Set("Authorization", "Bearer "+phoneBearer)
 		if body != "" {
 			req.Header.Set("Content-Type", "application/json")
 		}
@@ -133,7 +91,7 @@ func TestReplyOutlivesKill9(t *testing.T) {
 	reply := func(text string) string { return `{"message_id":"` + id + `","text":"` + text + `"}` }
 	first := call("POST", "/v1/replies", reply("Table for two"), "key-1", http.StatusAccepted)
 	g.kill(t) // at once
-	start()
+	g.startDiverting(t)
 	if again := call("POST", "/v1/replies", reply("Table for two"), "key-1", http.StatusAccepted); again != first {
 		t.Errorf("the same reply after kill -9 = %s, want %s", again, first)
 	}
@@ -147,7 +105,7 @@ func TestReplyOutlivesKill9(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-g.done
-	start()
+	g.startDiverting(t)
 	l = listen(t, g.listen)
 	call("POST", "/v1/replies", reply("For three"), "key-2", http.StatusAccepted)
 	if m := l.next(t); string(m.ShortMessage) != "For three" {
