@@ -129,8 +129,10 @@ func TestStreamLimits(t *testing.T) {
 	if got, open := <-oldest; open {
 		t.Errorf("the oldest of three: %q, want its end", got)
 	}
-	for until := time.Now().Add(20 * time.Second); s.Open() > 2 && time.Now().Before(until); {
-		time.Sleep(time.Millisecond)
+	for until := time.Now().Add(20 * time.Second); s.Open() > 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d streams are open, want 2", s.Open())
+		}
 	}
 	r.follow(bearerB, "")
 	if _, status := r.follow(bearerBob, ""); status != 503 {
