@@ -110,7 +110,7 @@ func (b *batch) find(id msg.ID) (int, error) {
 		return i, b.drafts[i].err
 	}
 	d := draft{}
-	if e := b.s.index.byID[id]; e != nil {
+	if e := b.s.index.byID.get(id); e != nil {
 		d.rec, d.trail, d.entry = e.record(), e.trail(), e
 	} else {
 		d.finished = true
@@ -201,7 +201,7 @@ func (b *batch) under(id msg.ID) {
 func (b *batch) accept(it *item) outcome {
 	m := it.body
 	_, here := b.where[m.ID]
-	if here || b.s.index.byID[m.ID] != nil {
+	if here || b.s.index.byID.get(m.ID) != nil {
 		return outcome{err: fmt.Errorf("message %s: %w", m.ID, ErrDuplicate)}
 	}
 	it.event = Event{ID: m.ID, Kind: msg.EvAccept, At: b.now, Detail: cut(m.Via, maxDetail)}
@@ -535,7 +535,7 @@ func (s *Spool) show() {
 		default:
 			s.slots.Add(-1)
 			if d.entry != nil {
-				d.entry.timer.stop()
+				d.entry.stopTimer()
 				x.remove(d.entry)
 				s.fresh.drop(d.rec.ID)
 			}
@@ -565,7 +565,7 @@ func (s *Spool) answer(it *item, out *outcome) {
 	case it.done != nil:
 		it.done(Result{Err: out.err, Record: out.rec, Replay: out.replayed})
 	case it.timer && out.err != nil:
-		if e := s.index.byID[it.event.ID]; e != nil && !e.timer.set() {
+		if e := s.index.byID.get(it.event.ID); e != nil && !e.timerSet() {
 			s.setTimer(e)
 		}
 	}
@@ -589,7 +589,7 @@ func (s *Spool) answer(it *item, out *outcome) {
 func (s *Spool) observe() {
 	c := &s.told
 	if c.To == msg.Fallback {
-		e := s.index.byID[c.Record.ID]
+		e := s.index.byID.get(c.Record.ID)
 		c.Turn = e != nil && e.state == msg.Fallback && e.called
 	}
 	s.o.Observe(c)

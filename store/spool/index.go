@@ -10,17 +10,15 @@ import (
 	"shunt/gateway/msg"
 )
 
-// entry is a live message in RAM: no PDU, no trail. Names that repeat
-// (accounts, apps, senders, SMSCs) are shared; times are nanoseconds since
-// 1970, 0 for none. Only the committer writes it, holding the index's lock;
-// the timer is the committer's alone.
+// entry is a live message in RAM, without its PDU. What repeats is shared; times
+// are nanoseconds since 1970, 0 for none. Only the committer writes it, holding
+// the index's lock; the timer is the committer's alone.
 type entry struct {
 	id                                msg.ID
 	to                                msg.Number
 	received, claimBy, expires, since int64
-	lease                             time.Duration
-	account                           unique.Handle[msg.Account]
-	app, plan, from                   unique.Handle[string]
+	terms                             unique.Handle[terms]
+	from                              unique.Handle[string]
 	more                              *extra // nil until a field of it is set
 	timer                             timer
 	older, newer                      *entry // ring of the open messages of one number; the oldest's older is the newest; nil: not open
@@ -30,6 +28,13 @@ type entry struct {
 	flags, version, registered        byte
 	unsaved                           bool // the record on disk is older
 	called                            bool // it is its turn in this state, and whoever acts on that knows
+}
+
+// terms are what an account's messages to an app have in common.
+type terms struct {
+	account   msg.Account
+	app, plan string
+	lease     time.Duration
 }
 
 // extra is what only some live messages have.
@@ -46,6 +51,8 @@ type extra struct {
 	due                           int64
 }
 
+var noPeer = unique.Make("")
+
 // smsRef is an SMS as an SMSC of ours names it.
 type smsRef struct {
 	peer unique.Handle[string]
@@ -53,11 +60,12 @@ type smsRef struct {
 }
 
 func (e *entry) record() Record {
+	t := e.terms.Value()
 	r := Record{
-		ID: e.id, Account: e.account.Value(), To: e.to, App: e.app.Value(), Plan: e.plan.Value(), From: e.from.Value(),
+		ID: e.id, Account: t.account, To: e.to, App: t.app, Plan: t.plan, From: e.from.Value(),
 		Version: e.version, RegisteredDelivery: e.registered,
 		ReceivedAt: timeOf(e.received), ClaimBy: timeOf(e.claimBy), ExpiresAt: timeOf(e.expires),
-		Lease: e.lease, State: e.state, Since: timeOf(e.since),
+		Lease: t.lease, State: e.state, Since: timeOf(e.since),
 	}
 	r.setFlags(e.flags)
 	if x := e.more; x != nil {
@@ -78,8 +86,12 @@ func (e *entry) set(r *Record, t trail) {
 	e.state, e.since, e.flags = r.State, nanos(r.Since), flagsOf(r)
 	e.steps, e.stepCount = t.steps, t.count
 	e.claimBy, e.expires, e.registered = nanos(r.ClaimBy), nanos(r.ExpiresAt), r.RegisteredDelivery
+	peer := noPeer
+	if r.Peer != "" {
+		peer = unique.Make(r.Peer)
+	}
 	x := extra{
-		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: unique.Make(r.Peer),
+		device: r.Device, smsID: r.SMSID, smsErr: r.SMSErr, peer: peer,
 		done: nanos(r.DoneAt), attempts: r.SMSAttempts, resubmits: r.Resubmits, edition: r.Edition,
 		group: r.Group, number: r.Number, total: r.Total,
 		hold: r.Hold, owed: r.Owed, cause: r.Cause, due: nanos(r.DueAt),
@@ -88,7 +100,7 @@ func (e *entry) set(r *Record, t trail) {
 		x.wireID = r.WireID
 	}
 	if e.more == nil {
-		if x == (extra{peer: x.peer}) && r.Peer == "" {
+		if x == (extra{peer: noPeer}) {
 			return
 		}
 		e.more = new(extra)
@@ -99,7 +111,7 @@ func (e *entry) set(r *Record, t trail) {
 func (e *entry) deadlines() deadlines {
 	d := deadlines{
 		state: e.state, begun: e.flags&flagBegun != 0,
-		claimBy: e.claimBy, expires: e.expires, since: e.since, leaseNS: int64(e.lease),
+		claimBy: e.claimBy, expires: e.expires, since: e.since, leaseNS: int64(e.terms.Value().lease),
 	}
 	if e.flags&flagDuplicate != 0 {
 		d.prefer = msg.PossibleDuplicate
@@ -114,8 +126,8 @@ func (e *entry) deadlines() deadlines {
 // reads it.
 type index struct {
 	mu       sync.RWMutex
-	byID     map[msg.ID]*entry
-	byNumber map[msg.Number]*entry // the oldest that is open
+	byID     *table[msg.ID]
+	byNumber *table[msg.Number] // the oldest that is open
 	bySMS    map[smsRef]msg.ID
 	groups   map[msg.ID][]*entry // the live parts of each long message
 	order    []*entry            // by id; those that left have state None until the next tidying
@@ -127,8 +139,9 @@ type index struct {
 
 func newIndex() *index {
 	return &index{
-		byID: make(map[msg.ID]*entry), byNumber: make(map[msg.Number]*entry),
-		bySMS: make(map[smsRef]msg.ID), groups: make(map[msg.ID][]*entry), states: make([]int, stateCount),
+		byID:     newTable(func(e *entry) msg.ID { return e.id }),
+		byNumber: newTable(func(e *entry) msg.Number { return e.to }),
+		bySMS:    make(map[smsRef]msg.ID), groups: make(map[msg.ID][]*entry), states: make([]int, stateCount),
 	}
 }
 
@@ -136,11 +149,10 @@ func newIndex() *index {
 func (x *index) insert(r *Record, t trail) *entry {
 	e := &entry{
 		id: r.ID, to: r.To, received: nanos(r.ReceivedAt), claimBy: nanos(r.ClaimBy), expires: nanos(r.ExpiresAt),
-		lease: r.Lease, account: unique.Make(r.Account), app: unique.Make(r.App), plan: unique.Make(r.Plan), from: unique.Make(r.From),
+		terms: unique.Make(terms{r.Account, r.App, r.Plan, r.Lease}), from: unique.Make(r.From),
 		version: r.Version, registered: r.RegisteredDelivery,
 	}
-	e.timer.owner = e
-	x.byID[e.id] = e
+	x.byID.put(e)
 	at := len(x.order) // ids grow: nearly always the end
 	for at > x.head && compare(x.order[at-1].id, e.id) > 0 {
 		at--
@@ -163,10 +175,10 @@ func (e *entry) open() bool { return e.inTurn() || e.state == msg.Held || e.stat
 
 // link puts e into the ring of its number, by id.
 func (x *index) link(e *entry) {
-	oldest := x.byNumber[e.to]
+	oldest := x.byNumber.get(e.to)
 	if oldest == nil {
 		e.older, e.newer = e, e
-		x.byNumber[e.to] = e
+		x.byNumber.put(e)
 		return
 	}
 	before := oldest.older // the newest; walk back to the last that is older than e
@@ -175,7 +187,7 @@ func (x *index) link(e *entry) {
 	}
 	if compare(before.id, e.id) > 0 { // e is the oldest
 		before = oldest.older
-		x.byNumber[e.to] = e
+		x.byNumber.put(e)
 	}
 	e.older, e.newer = before, before.newer
 	before.newer.older, before.newer = e, e
@@ -187,9 +199,9 @@ func (x *index) unlink(e *entry) {
 	}
 	switch {
 	case e.newer == e:
-		delete(x.byNumber, e.to)
-	case x.byNumber[e.to] == e:
-		x.byNumber[e.to] = e.newer
+		x.byNumber.remove(e.to)
+	case x.byNumber.get(e.to) == e:
+		x.byNumber.put(e.newer)
 	}
 	e.older.newer, e.newer.older = e.newer, e.older
 	e.older, e.newer = nil, nil
@@ -215,7 +227,7 @@ func (x *index) update(e *entry, r *Record, t trail) {
 func (x *index) remove(e *entry) {
 	x.count(e, -1)
 	x.unlink(e)
-	delete(x.byID, e.id)
+	x.byID.remove(e.id)
 	if e.flags&flagPart != 0 {
 		x.leave(e)
 	}
@@ -265,7 +277,7 @@ func (x *index) count(e *entry, n int) {
 func (x *index) get(id msg.ID) (Record, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if e := x.byID[id]; e != nil {
+	if e := x.byID.get(id); e != nil {
 		return e.record(), true
 	}
 	return Record{}, false
@@ -277,7 +289,7 @@ func (e *entry) trail() trail { return trail{e.steps, e.stepCount} }
 func (x *index) trailOf(id msg.ID) (steps string, live bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if e := x.byID[id]; e != nil {
+	if e := x.byID.get(id); e != nil {
 		return e.steps, true
 	}
 	return "", false
@@ -340,7 +352,7 @@ func (x *index) oldest() (msg.ID, bool) {
 func (x *index) open(n msg.Number, most int) (found int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	oldest := x.byNumber[n]
+	oldest := x.byNumber.get(n)
 	for e := oldest; e != nil && found < most; {
 		if found++; e.newer == oldest {
 			break
@@ -356,7 +368,7 @@ func (x *index) open(n msg.Number, most int) (found int) {
 func (x *index) waiting(n msg.Number, after msg.ID, limit int) []Record {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	oldest := x.byNumber[n]
+	oldest := x.byNumber.get(n)
 	var list []Record
 	for e := oldest; e != nil; {
 		if e.state != msg.Fallback && compare(e.id, after) > 0 {

@@ -97,17 +97,17 @@ func TestIndexOrder(t *testing.T) {
 	}
 	check("all")
 	for _, n := range []byte{9, 1, 5} {
-		x.remove(x.byID[msg.ID{15: n}])
+		x.remove(x.byID.get(msg.ID{15: n}))
 		want = slices.DeleteFunc(want, func(id msg.ID) bool { return id[15] == n })
 		check(fmt.Sprintf("without %d", n))
 	}
 	for len(want) > 0 {
-		x.remove(x.byID[want[0]])
+		x.remove(x.byID.get(want[0]))
 		want = want[1:]
 		check("from the front")
 	}
-	if len(x.byNumber) != 0 || len(x.byID) != 0 {
-		t.Errorf("the empty index holds %d numbers, %d ids", len(x.byNumber), len(x.byID))
+	if x.byNumber.len() != 0 || x.byID.len() != 0 {
+		t.Errorf("the empty index holds %d numbers, %d ids", x.byNumber.len(), x.byID.len())
 	}
 }
 
@@ -122,7 +122,7 @@ func TestIndexForgets(t *testing.T) {
 			x.remove(e)
 		}
 	}
-	if len(x.byID) != 1 || len(x.order) > 200 || cap(x.order) > 1000 {
+	if x.byID.len() != 1 || len(x.order) > 200 || cap(x.order) > 1000 {
 		t.Errorf("one message is left; order has %d entries of %d", len(x.order), cap(x.order))
 	}
 }

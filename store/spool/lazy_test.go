@@ -104,7 +104,7 @@ func TestLongTrail(t *testing.T) {
 		}
 		s.index.mu.RLock()
 		defer s.index.mu.RUnlock()
-		if e := s.index.byID[m.ID]; e != nil && len(e.steps) > maxTrail+100 {
+		if e := s.index.byID.get(m.ID); e != nil && len(e.steps) > maxTrail+100 {
 			t.Errorf("%s: the record carries %d octets of trace, want %d at most", what, len(e.steps), maxTrail)
 		}
 	}
@@ -118,7 +118,7 @@ func TestLongTrail(t *testing.T) {
 	do(t, s, Event{ID: m.ID, Kind: msg.EvCancel})
 	want++
 	check("cancelled")
-	if s.index.byID[m.ID] != nil {
+	if s.index.byID.get(m.ID) != nil {
 		do(t, s, Event{ID: m.ID, Kind: msg.EvReceiptDone})
 		want++
 	}

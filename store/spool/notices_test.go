@@ -76,7 +76,7 @@ func TestNoticesAreOwed(t *testing.T) {
 					t.Errorf("registered_delivery %#02x in %s with nothing owed: in RAM %t", m.RegisteredDelivery, r.State, ok)
 				}
 			}
-			if n := int64(len(s.index.byID)); s.slots.Load() != n {
+			if n := int64(s.index.byID.len()); s.slots.Load() != n {
 				t.Errorf("%d places for %d messages", s.slots.Load(), n)
 			}
 		})

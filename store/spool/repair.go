@@ -55,13 +55,13 @@ func (s *Spool) refuse(items []item, err error) {
 		case it.must:
 			s.must = append(s.must, *it)
 		case it.turn:
-			if e := s.index.byID[it.event.ID]; e != nil {
+			if e := s.index.byID.get(it.event.ID); e != nil {
 				e.called = false
 			}
 			s.recall = true
 		case it.timer:
-			if e := s.index.byID[it.event.ID]; e != nil && !e.timer.set() {
-				s.wheel.Set(&e.timer, nanos(s.retryAt))
+			if e := s.index.byID.get(it.event.ID); e != nil && !e.timerSet() {
+				s.wheel.Set(e, nanos(s.retryAt))
 			}
 		case it.done != nil:
 			it.done(Result{Err: err})
@@ -159,7 +159,7 @@ func (b *batch) writeRepair(w *writer, id msg.ID, finished bool) {
 		return
 	}
 	w.delete(b.idKey(kDone, id))
-	if e := b.s.index.byID[id]; e != nil {
+	if e := b.s.index.byID.get(id); e != nil {
 		r := e.record()
 		w.set(pair{key, b.value(key, func(a []byte) []byte { return appendRecord(a, &r, e.trail()) }), 0})
 		return

@@ -175,7 +175,7 @@ func Open(o Options) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", errors.Join(err, db.Close()))
 	}
-	s.slots.Store(int64(len(s.index.byID)))
+	s.slots.Store(int64(s.index.byID.len()))
 	return s, nil
 }
 

@@ -123,6 +123,6 @@ func (s *Spool) Stats() Stats {
 			st.Live[msg.State(state)] = n
 		}
 	}
-	st.LiveTotal, st.ReceiptsDue = len(s.index.byID), s.index.receipts
+	st.LiveTotal, st.ReceiptsDue = s.index.byID.len(), s.index.receipts
 	return st
 }

@@ -17,10 +17,10 @@ const maxSleep = time.Second
 // setTimer sets e's timer to the next deadline of its state.
 func (s *Spool) setTimer(e *entry) {
 	if due := e.deadlines().next(s.o.ReceiptGrace); due != 0 {
-		s.wheel.Set(&e.timer, due)
+		s.wheel.Set(e, due)
 		return
 	}
-	e.timer.stop()
+	e.stopTimer()
 }
 
 // setAllTimers sets them anew: at the start, and when the clock was set back.
@@ -28,7 +28,7 @@ func (s *Spool) setAllTimers(now time.Time) {
 	s.wheel = newWheel(now)
 	for _, e := range s.index.order[s.index.head:] {
 		if e.state != msg.None {
-			e.timer = timer{owner: e}
+			e.timer = timer{}
 			s.setTimer(e)
 		}
 	}
@@ -42,8 +42,7 @@ func (s *Spool) fire() {
 		s.o.Logger.Warn("clock was set back: timers are set anew")
 		s.setAllTimers(now)
 	}
-	for _, t := range s.wheel.Advance(now, firePerRound) {
-		e := t.owner
+	for _, e := range s.wheel.Advance(now, firePerRound) {
 		kind := e.deadlines().event(now.UnixNano())
 		s.push(item{event: Event{ID: e.id, Kind: kind, Reason: msg.ReasonDeadline}, timer: true})
 	}

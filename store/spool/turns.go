@@ -68,7 +68,7 @@ func (e *entry) underWay() bool {
 // turn: the one under way, or else the first in their order. The ring is in the
 // order of the ids, which is nearly theirs.
 func (x *index) first(p ends) *entry {
-	oldest := x.byNumber[p.to]
+	oldest := x.byNumber.get(p.to)
 	var first *entry
 	for e := oldest; e != nil; {
 		if e.from == p.from && e.inTurn() {

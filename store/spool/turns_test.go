@@ -394,7 +394,7 @@ func (w *turnWorld) observe(c *Change) {
 		if w.told[id] != 1 {
 			w.wrong = errors.Join(w.wrong, fmt.Errorf("%s: its SMS was announced %d times", id, w.told[id]))
 		}
-		if e := w.s.index.byID[id]; e != nil {
+		if e := w.s.index.byID.get(id); e != nil {
 			w.goesFirst(e)
 		}
 	case c.To == msg.Fallback && c.From != msg.Fallback:
@@ -421,7 +421,7 @@ func (w *turnWorld) goesFirst(e *entry) {
 			return
 		}
 	}
-	for _, o := range w.s.index.byID {
+	for o := range w.s.index.byID.all() {
 		if o.from == e.from && o.to == e.to && o.inTurn() && o.letter() != e.letter() && (undecided(o.state) || earlier(o, e)) {
 			w.wrong = errors.Join(w.wrong, fmt.Errorf("SMS of %s was announced before %s in %s", e.id, o.id, o.state))
 		}
@@ -456,7 +456,7 @@ func (w *turnWorld) checkPairs(t *rapid.T) {
 		first         *entry
 	}
 	pairs := map[ends]*pairState{}
-	for _, e := range w.s.index.byID {
+	for e := range w.s.index.byID.all() {
 		if !e.inTurn() {
 			continue
 		}
@@ -686,7 +686,7 @@ func (w *turnWorld) finish(t *rapid.T) {
 	}
 	w.s.index.mu.RLock()
 	defer w.s.index.mu.RUnlock()
-	if n := len(w.s.index.byID); n != 0 || len(w.s.index.byNumber) != 0 || len(w.s.index.groups) != 0 {
-		t.Fatalf("%d messages, %d numbers, %d letters are left", n, len(w.s.index.byNumber), len(w.s.index.groups))
+	if n := w.s.index.byID.len(); n != 0 || w.s.index.byNumber.len() != 0 || len(w.s.index.groups) != 0 {
+		t.Fatalf("%d messages, %d numbers, %d letters are left", n, w.s.index.byNumber.len(), len(w.s.index.groups))
 	}
 }

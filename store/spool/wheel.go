@@ -18,11 +18,11 @@ const (
 	lastTick    = 1<<(wheelBits*wheelLevels) - 1
 )
 
-// timer is one entry's place in the wheel. The zero timer is not set.
+// timer is the place in the wheel of the entry that it is part of: the ring of
+// a slot, whose head is an entry of no message. The zero timer is not set.
 type timer struct {
-	next, prev *timer
+	next, prev *entry
 	tick       int64
-	owner      *entry
 }
 
 // wheel is a hierarchical timing wheel: setting and stopping a timer cost a few
@@ -32,20 +32,20 @@ type timer struct {
 // differs from the wheel's; when the wheel reaches its slot it moves down.
 type wheel struct {
 	now   int64 // the tick that Advance reached
-	slots [wheelLevels][wheelSlots]timer
+	slots [wheelLevels][wheelSlots]entry
 	used  [wheelLevels]uint64 // slots that may hold timers; cleared when visited
-	ready timer               // due, not yet returned
-	buf   []*timer
+	ready entry               // due, not yet returned
+	buf   []*entry
 }
 
 func newWheel(now time.Time) *wheel {
 	w := &wheel{now: floorTick(now.UnixNano())}
 	for l := range w.slots {
 		for i := range w.slots[l] {
-			w.slots[l][i].clear()
+			w.slots[l][i].clearTimer()
 		}
 	}
-	w.ready.clear()
+	w.ready.clearTimer()
 	return w
 }
 
@@ -59,40 +59,41 @@ func ceilTick(ns int64) int64 {
 	return min(t, lastTick)
 }
 
-func (t *timer) clear()      { t.next, t.prev = t, t }
-func (t *timer) empty() bool { return t.next == t }
-func (t *timer) set() bool   { return t.next != nil }
+func (e *entry) clearTimer()    { e.timer.next, e.timer.prev = e, e }
+func (e *entry) noTimers() bool { return e.timer.next == e }
+func (e *entry) timerSet() bool { return e.timer.next != nil }
 
-func (t *timer) insertBefore(at *timer) {
-	t.prev, t.next = at.prev, at
-	t.prev.next, at.prev = t, t
+func (e *entry) insertTimer(before *entry) {
+	e.timer.prev, e.timer.next = before.timer.prev, before
+	e.timer.prev.timer.next, before.timer.prev = e, e
 }
 
-// stop takes t out of the wheel; without effect where it is not set.
-func (t *timer) stop() {
-	if t.next != nil {
-		t.prev.next, t.next.prev = t.next, t.prev
+// stopTimer takes e out of the wheel; without effect where it is not set.
+func (e *entry) stopTimer() {
+	if t := &e.timer; t.next != nil {
+		t.prev.timer.next, t.next.timer.prev = t.next, t.prev
 		t.next, t.prev = nil, nil
 	}
 }
 
-// Set makes t due at ns, nanoseconds since 1970, in place of any earlier time.
-func (w *wheel) Set(t *timer, ns int64) {
-	t.stop()
-	t.tick = ceilTick(ns)
-	w.place(t)
+// Set makes e due at ns, nanoseconds since 1970, in place of any earlier time.
+func (w *wheel) Set(e *entry, ns int64) {
+	e.stopTimer()
+	e.timer.tick = ceilTick(ns)
+	w.place(e)
 }
 
-// place links t where its tick belongs as seen from w.now.
-func (w *wheel) place(t *timer) {
-	if t.tick <= w.now {
-		t.insertBefore(&w.ready)
+// place links e where its tick belongs as seen from w.now.
+func (w *wheel) place(e *entry) {
+	at := e.timer.tick
+	if at <= w.now {
+		e.insertTimer(&w.ready)
 		return
 	}
-	level := (bits.Len64(uint64(t.tick^w.now)) - 1) / wheelBits
-	slot := t.tick >> (level * wheelBits) & (wheelSlots - 1)
+	level := (bits.Len64(uint64(at^w.now)) - 1) / wheelBits
+	slot := at >> (level * wheelBits) & (wheelSlots - 1)
 	w.used[level] |= 1 << slot
-	t.insertBefore(&w.slots[level][slot])
+	e.insertTimer(&w.slots[level][slot])
 }
 
 // first is the earliest slot that may hold a timer, and the tick at which it
@@ -110,10 +111,10 @@ func (w *wheel) first() (level, slot int, begins int64, ok bool) {
 	return 0, 0, 0, false
 }
 
-// Advance moves the wheel to now and returns at most limit timers that are due
+// Advance moves the wheel to now and returns at most limit entries that are due
 // and no longer set; the rest comes with the next call. The slice is good
 // until then. A time before the wheel's own changes nothing.
-func (w *wheel) Advance(now time.Time, limit int) []*timer {
+func (w *wheel) Advance(now time.Time, limit int) []*entry {
 	target := floorTick(now.UnixNano())
 	for w.now < target {
 		level, slot, begins, ok := w.first()
@@ -123,17 +124,17 @@ func (w *wheel) Advance(now time.Time, limit int) []*timer {
 		}
 		w.now = begins
 		w.used[level] &^= 1 << slot
-		for head := &w.slots[level][slot]; !head.empty(); {
-			t := head.next
-			t.stop()
-			w.place(t)
+		for head := &w.slots[level][slot]; !head.noTimers(); {
+			e := head.timer.next
+			e.stopTimer()
+			w.place(e)
 		}
 	}
 	w.buf = w.buf[:0]
-	for len(w.buf) < limit && !w.ready.empty() {
-		t := w.ready.next
-		t.stop()
-		w.buf = append(w.buf, t)
+	for len(w.buf) < limit && !w.ready.noTimers() {
+		e := w.ready.timer.next
+		e.stopTimer()
+		w.buf = append(w.buf, e)
 	}
 	return w.buf
 }
@@ -141,7 +142,7 @@ func (w *wheel) Advance(now time.Time, limit int) []*timer {
 // Next is the time before which Advance has nothing to do; false: never. It
 // may be earlier than the first timer, by the size of its slot.
 func (w *wheel) Next() (time.Time, bool) {
-	if !w.ready.empty() {
+	if !w.ready.noTimers() {
 		return time.Unix(0, w.now*int64(tick)), true
 	}
 	_, _, begins, ok := w.first()

@@ -19,7 +19,6 @@ func TestWheelAgainstNaive(t *testing.T) {
 		due := map[*entry]int64{} // the naive model
 		for i := range entries {
 			entries[i] = &entry{id: msg.ID{byte(i)}}
-			entries[i].timer.owner = entries[i]
 		}
 		ahead := rapid.OneOf(
 			rapid.Int64Range(-int64(time.Hour), int64(time.Second)),
@@ -34,12 +33,12 @@ func TestWheelAgainstNaive(t *testing.T) {
 			"set": func(t *rapid.T) {
 				e := rapid.SampledFrom(entries).Draw(t, "entry")
 				at := now.UnixNano() + ahead.Draw(t, "ahead")
-				w.Set(&e.timer, at)
+				w.Set(e, at)
 				due[e] = at
 			},
 			"stop": func(t *rapid.T) {
 				e := rapid.SampledFrom(entries).Draw(t, "entry")
-				e.timer.stop()
+				e.stopTimer()
 				delete(due, e)
 			},
 			"advance": func(t *rapid.T) {
@@ -47,18 +46,18 @@ func TestWheelAgainstNaive(t *testing.T) {
 				limit := rapid.IntRange(1, 50).Draw(t, "limit")
 				for {
 					fired := w.Advance(now, limit)
-					for _, tm := range fired {
-						at, ok := due[tm.owner]
+					for _, e := range fired {
+						at, ok := due[e]
 						if !ok {
-							t.Fatalf("%x fired, and was not set", tm.owner.id[0])
+							t.Fatalf("%x fired, and was not set", e.id[0])
 						}
 						if at > now.UnixNano() {
-							t.Fatalf("%x fired %s early", tm.owner.id[0], time.Duration(at-now.UnixNano()))
+							t.Fatalf("%x fired %s early", e.id[0], time.Duration(at-now.UnixNano()))
 						}
-						if tm.set() {
-							t.Fatalf("%x fired and is still set", tm.owner.id[0])
+						if e.timerSet() {
+							t.Fatalf("%x fired and is still set", e.id[0])
 						}
-						delete(due, tm.owner)
+						delete(due, e)
 					}
 					if len(fired) < limit {
 						break
@@ -90,12 +89,12 @@ func TestWheelAgainstNaive(t *testing.T) {
 			if !ok {
 				t.Fatalf("Next() = never, %d timers are set", len(due))
 			}
-			for _, tm := range w.Advance(next, 100) {
-				if tm.tick < last || next.UnixNano()-due[tm.owner] >= int64(tick) {
-					t.Fatalf("%x fired at %s, was due at %s", tm.owner.id[0], next, timeOf(due[tm.owner]))
+			for _, e := range w.Advance(next, 100) {
+				if e.timer.tick < last || next.UnixNano()-due[e] >= int64(tick) {
+					t.Fatalf("%x fired at %s, was due at %s", e.id[0], next, timeOf(due[e]))
 				}
-				last = tm.tick
-				delete(due, tm.owner)
+				last = e.timer.tick
+				delete(due, e)
 			}
 		}
 	})
@@ -106,8 +105,7 @@ func TestWheelLimit(t *testing.T) {
 	w := newWheel(now)
 	for range 10 {
 		e := &entry{}
-		e.timer.owner = e
-		w.Set(&e.timer, now.UnixNano()-1)
+		w.Set(e, now.UnixNano()-1)
 	}
 	var got []int
 	for range 4 {
@@ -122,7 +120,7 @@ func TestWheelEndOfTime(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := newWheel(now)
 	e := &entry{}
-	w.Set(&e.timer, nanos(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))
+	w.Set(e, nanos(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))
 	if got := w.Advance(now.AddDate(100, 0, 0), 10); len(got) != 0 {
 		t.Errorf("a timer for the year 9999 fired in 2130")
 	}
@@ -137,6 +135,6 @@ func BenchmarkWheel(b *testing.B) {
 	es := make([]entry, 1<<16)
 	for i := 0; b.Loop(); i++ {
 		e := &es[i&(len(es)-1)]
-		w.Set(&e.timer, now.UnixNano()+int64(i%3600)*int64(time.Second))
+		w.Set(e, now.UnixNano()+int64(i%3600)*int64(time.Second))
 	}
 }
