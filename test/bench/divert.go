@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -46,10 +47,11 @@ func (b *bench) newCast(upstream string) (c *cast, err error) {
 	}
 	c = &cast{b: b, dir: dir, yard: stage.NewYard(dir), conf: stage.Config{Dir: dir, ClaimWithin: 30 * time.Second}}
 	c.ctl = stage.NewControl(c.conf.Socket())
+	made := c
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.log())
-			c.yard.Close()
+			err = errors.Join(err, made.log())
+			made.yard.Close()
 		}
 	}()
 	if err := writePhones(dir); err != nil {
@@ -70,7 +72,7 @@ func (b *bench) newCast(upstream string) (c *cast, err error) {
 		{"fcm", &c.conf.FCM, []string{"--pki", c.path("pki"), "--latency", pushLatency}},
 	} {
 		file := c.path(s.name + ".json")
-		p, err := c.yard.Run(s.name, nil, b.sim, append([]string{s.name, "--addr-file", file}, s.args...)...)
+		p, err := c.simulate(s.name, append([]string{s.name, "--addr-file", file}, s.args...)...)
 		if err == nil {
 			err = stage.Until(ctx, s.name, p, func() bool { return stage.ReadJSON(file, s.info) })
 		}
@@ -112,7 +114,7 @@ func (c *cast) cpu() time.Duration { return (&gateway{cmd: c.gateway.Cmd}).cpu()
 
 // answer starts the phones: they claim and acknowledge at once.
 func (c *cast) answer() error {
-	p, err := c.yard.Run("handset", nil, c.b.sim, "handset", "--api", "http://"+c.api,
+	p, err := c.simulate("handset", "handset", "--api", "http://"+c.api,
 		"--pushes", c.conf.APNs.Control, "--pushes", c.conf.FCM.Control, "--devices", c.path(stage.DevicesFile),
 		"--ready-file", c.path("handset.json"), "--concurrency", "256", "--read", "0")
 	if err != nil {
@@ -130,7 +132,16 @@ func (c *cast) esme(name string, args ...string) (*stage.Process, error) {
 		"--number-range", fmt.Sprintf("%d-%d", firstRegistered, firstRegistered+phones-1),
 		"--mix", "gsm=1", "--receipts", "1", "--receipt-wait", "2m",
 	}
-	return c.yard.Run("esme-"+name, nil, c.b.sim, append(all, args...)...)
+	return c.simulate("esme-"+name, append(all, args...)...)
+}
+
+// simulate starts a simulator on one processor: at the rates of these runs none
+// needs more, and what several would spend on waking each other is not the
+// gateway's.
+func (c *cast) simulate(name string, args ...string) (*stage.Process, error) {
+	cmd := exec.Command(c.b.sim, args...)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
+	return c.yard.RunCmd(name, nil, cmd)
 }
 
 // writePhones writes the handset simulator's file, which is the registry's too.
@@ -163,7 +174,30 @@ type accept struct {
 const (
 	burst    = 10 * time.Second
 	slowPace = 5000
+	steadily = 30 * time.Second
 )
+
+// steady is how soon messages are accepted and synced at a rate that is kept, on
+// a gateway that has had nothing else to do.
+type steady struct {
+	Rate int       `json:"rate"`
+	Pace quantiles `json:"pace"`
+}
+
+func (b *bench) steady(all *results) error {
+	fmt.Fprintf(os.Stderr, "accepted and synced: %d/s for %s\n", slowPace, steadily)
+	c, err := b.newCast("")
+	if err != nil {
+		return err
+	}
+	defer c.yard.Close()
+	s := &steady{Rate: slowPace}
+	if s.Pace, err = runPace(c.listen, slowPace, steadily, "-scheduled"); err != nil {
+		return err
+	}
+	all.Steady = s
+	return c.diverted(uint64(slowPace*int(steadily/time.Second)), 0)
+}
 
 func (b *bench) accept(all *results) error {
 	fmt.Fprintf(os.Stderr, "accepted and synced: two ESMEs at window 500 for %s, then %d/s\n", burst, slowPace)
@@ -319,8 +353,12 @@ func (b *bench) mixed(all *results) error {
 func (r *results) printDiverted(w io.Writer) {
 	out := bufio.NewWriter(w)
 	defer out.Flush()
+	if s := r.Steady; s != nil {
+		fmt.Fprintf(out, "\nAccepted and synced at %d/s for %s: p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms\n",
+			s.Rate, steadily, s.Pace.P50/1e3, s.Pace.P99/1e3, s.Pace.P999/1e3)
+	}
 	if a := r.Accept; a != nil {
-		fmt.Fprintf(out, "\nAccepted and synced: %s, gateway CPU %.0f µs a message; at %d/s p50 %.1f ms, p99 %.1f ms\n",
+		fmt.Fprintf(out, "\nAccepted and synced: %s, gateway CPU %.0f µs a message; right after it at %d/s p50 %.1f ms, p99 %.1f ms\n",
 			perSecond(a.PerSecond), a.CPU, a.PaceRate, a.Pace.P50/1e3, a.Pace.P99/1e3)
 	}
 	if l := r.Life; l != nil {

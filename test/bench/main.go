@@ -4,9 +4,9 @@
 //
 //	go run ./test/bench -shunt build/shunt -parts relay -cases 8x100 -rounds 7
 //
-// The parts accept, life, mixed, pending and churn are about diverted messages:
-// see divert.go and
-// spool.go. The part registry is about ten million numbers: see registry.go.
+// The parts steady, accept, life, mixed, pending and churn are about diverted
+// messages: see divert.go and spool.go. The part registry is about ten million
+// numbers: see registry.go.
 //
 // Direct, the client talks to the sink. Through the gateway, a million numbers
 // are registered and every message is for one that is not, so that each costs
@@ -52,7 +52,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.IntVar(&o.registered, "registered", 1_000_000, "numbers in the registry")
 	flag.IntVar(&o.numbers, "numbers", 10_000_000, "registry: numbers in it")
-	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,accept,life,mixed,pending,churn,registry", "what to measure")
+	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,steady,accept,life,mixed,pending,churn,registry", "what to measure")
 	flag.StringVar(&o.sim, "sim", "build/shuntsim", "the simulators' binary")
 	rate := flag.Int("rate", paceRate, "pace: submit_sms a second")
 	scheduled := flag.Bool("scheduled", false, "client, pace: to registered numbers, an hour ahead")
@@ -117,6 +117,7 @@ func run(o options) error {
 		{"kannel", b.kannel},
 		{"latency", b.latency},
 		{"idle", b.idle},
+		{"steady", b.steady},
 		{"accept", b.accept},
 		{"life", b.life},
 		{"mixed", b.mixed},

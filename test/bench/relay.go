@@ -95,6 +95,7 @@ type results struct {
 	Kannel   *kannels         `json:"kannel,omitempty"`
 	Latency  *latency         `json:"latency,omitempty"`
 	Idle     *idle            `json:"idle,omitempty"`
+	Steady   *steady          `json:"steady,omitempty"`
 	Accept   *accept          `json:"accept,omitempty"`
 	Life     *life            `json:"life,omitempty"`
 	Mixed    *mixed           `json:"mixed,omitempty"`

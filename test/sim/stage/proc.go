@@ -63,11 +63,16 @@ func (y *Yard) Do(f func() error) error {
 
 // Run starts a process; its stderr goes to NAME.log, or to tee if that is set.
 func (y *Yard) Run(name string, tee io.Writer, path string, args ...string) (*Process, error) {
+	return y.RunCmd(name, tee, exec.Command(path, args...))
+}
+
+// RunCmd is Run with a command that the caller has made.
+func (y *Yard) RunCmd(name string, tee io.Writer, cmd *exec.Cmd) (*Process, error) {
 	log, err := os.Create(filepath.Join(y.dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: name, Log: log.Name(), Cmd: exec.Command(path, args...), Done: make(chan struct{})}
+	p := &Process{Name: name, Log: log.Name(), Cmd: cmd, Done: make(chan struct{})}
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, log
 	if tee != nil {
 		p.Cmd.Stderr = tee
