@@ -231,7 +231,7 @@ func (d *Dispatcher) submitted(s sms, res Submitted) {
 const throttleRest = 100 * time.Millisecond
 
 // fallbackPDU is the submit_sm or data_sm as it came, but for the sequence_number, a
-// final receipt asked for, since Shunt must know the outcome, a
+// final receipt asked for in any case, since Shunt must know the outcome, a
 // schedule_delivery_time, which has come, and what remains of a relative
 // validity_period, at least a second: zero would be no validity or the SMSC's
 // own, as the SMSC likes.
@@ -244,7 +244,7 @@ func fallbackPDU(m *spool.Message, now time.Time) (pdu.PDU, error) {
 	if err := sm.Decode(m.PDU); err != nil {
 		return nil, err
 	}
-	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x13 | 0x01
+	sm.RegisteredDelivery = sm.RegisteredDelivery&^0x03 | 0x01
 	sm.Schedule = nil
 	if n := len(sm.Validity); n == 16 && sm.Validity[n-1] == 'R' {
 		sm.Validity = []byte(pdu.RelativeTime(left))
@@ -259,7 +259,7 @@ func fallbackData(p pdu.PDU, left time.Duration) (pdu.PDU, error) {
 	if err := m.Decode(p); err != nil {
 		return nil, err
 	}
-	m.RegisteredDelivery = m.RegisteredDelivery&^0x13 | 0x01
+	m.RegisteredDelivery = m.RegisteredDelivery&^0x03 | 0x01
 	m.TLVs = slices.Clone(m.TLVs)
 	if v, ok := m.TLVs.Find(pdu.TagQOSTimeToLive); ok && len(v) == 4 {
 		binary.BigEndian.PutUint32(v, uint32(left/time.Second))

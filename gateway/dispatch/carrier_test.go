@@ -292,7 +292,7 @@ func TestFallbackPDU(t *testing.T) {
 		{name: "on success only, v5.0", left: time.Hour, set: func(m *pdu.SM) { m.RegisteredDelivery = 3 }, want: func(m *pdu.SM) { m.RegisteredDelivery = 1 }},
 		{
 			name: "with intermediate notifications and SME acknowledgements", left: time.Hour,
-			set: func(m *pdu.SM) { m.RegisteredDelivery = 0x1D }, want: func(m *pdu.SM) { m.RegisteredDelivery = 0x0D },
+			set: func(m *pdu.SM) { m.RegisteredDelivery = 0x1E }, want: func(m *pdu.SM) { m.RegisteredDelivery = 0x1D },
 		},
 		{
 			name: "relative validity", left: 59*time.Minute + 31*time.Second + 700*time.Millisecond,

@@ -182,7 +182,7 @@ func (d *Dispatcher) Observe(c *spool.Change) {
 		}
 	}
 	switch {
-	case c.To == msg.Pushed && c.From != msg.Pushed && r.Owed&msg.NoticeEnroute != 0:
+	case (c.To == msg.Pushed && c.From != msg.Pushed || c.Event.Kind == msg.EvSMSEnroute) && r.Owed&msg.NoticeEnroute != 0:
 		d.o.Receipt(*r, msg.NoticeEnroute)
 	case c.Event.Kind == msg.EvRead && r.Owed&msg.NoticeRead != 0:
 		d.o.Receipt(*r, msg.NoticeRead)

@@ -26,7 +26,7 @@ type CarrierReceipt struct {
 // durable, or nothing of ours waits for it. It does not block.
 func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 	if !r.State.Final() {
-		answer(pdu.ROK)
+		d.enroute(r, answer)
 		return
 	}
 	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
@@ -48,6 +48,18 @@ func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 	}
 }
 
+// enroute takes an intermediate notification, which is the ESME's where it
+// asked for one. It is not worth holding: one that comes before its
+// submit_sm_resp is dropped.
+func (d *Dispatcher) enroute(r CarrierReceipt, answer func(pdu.Status)) {
+	id, ok := d.o.Spool.Correlate(r.SMSC, r.ID)
+	if !ok {
+		answer(pdu.ROK)
+		return
+	}
+	d.postAnswered(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: r.State.Stat()}, answer)
+}
+
 func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.Status)) {
 	e := spool.Event{
 		ID: id, Reason: msg.ReasonReceipt, Detail: r.State.Stat(),
@@ -61,6 +73,11 @@ func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.St
 	default:
 		e.Kind = msg.EvSMSFailed
 	}
+	d.postAnswered(e, answer)
+}
+
+// postAnswered posts what an SMSC has said.
+func (d *Dispatcher) postAnswered(e spool.Event, answer func(pdu.Status)) {
 	d.o.Spool.Post(e, func(res spool.Result) {
 		if res.Err == nil || errors.Is(res.Err, spool.ErrRefused) || errors.Is(res.Err, spool.ErrNotFound) {
 			answer(pdu.ROK)

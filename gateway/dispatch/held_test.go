@@ -65,6 +65,50 @@ func TestReceipts(t *testing.T) {
 	}
 }
 
+// TestIntermediateOfTheCarrier: what an SMSC says of a fallback before its end
+// is passed on to an ESME that asked for it, each time, and to no other.
+func TestIntermediateOfTheCarrier(t *testing.T) {
+	for _, c := range []struct {
+		registered byte
+		notices    int // of three that the SMSC sends
+		upstream   byte
+	}{{0x11, 3, 0x11}, {0x10, 3, 0x11}, {0x01, 0, 0x01}, {0x00, 0, 0x01}} {
+		t.Run(fmt.Sprintf("%#02x", c.registered), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, nil)
+				b.carrier.script = accept
+				m := b.message()
+				m.RegisteredDelivery = c.registered
+				m.PDU = submitSM(func(sm *pdu.SM) { sm.RegisteredDelivery = c.registered })
+				id := b.put(m)
+				b.wantState(id, msg.SMSSubmitted)
+				var sm pdu.SM
+				if err := sm.Decode(b.carrier.submits()[0].p); err != nil || sm.RegisteredDelivery != c.upstream {
+					t.Errorf("the carrier was asked for %#02x, %v; want %#02x", sm.RegisteredDelivery, err, c.upstream)
+				}
+				for i := range 3 {
+					b.wantAnswer(b.receipt("id1", smpp.StateEnroute, ""), pdu.ROK)
+					r := b.wantState(id, msg.SMSSubmitted)
+					if owed := r.Owed == msg.NoticeEnroute; owed != (c.notices > 0) || len(b.told()) != min(i+1, c.notices) {
+						t.Fatalf("notification %d: owed %t, %d told", i+1, owed, len(b.told()))
+					}
+					b.wantAnswer(b.receipt("id1", smpp.StateAccepted, ""), pdu.ROK) // while that is owed: no second
+					if c.notices > 0 {
+						if res := b.spool.Do(t.Context(), spool.Event{ID: id, Kind: msg.EvNoticeDone, Notice: msg.NoticeEnroute}); res.Err != nil {
+							t.Fatal(res.Err)
+						}
+					}
+				}
+				b.wantAnswer(b.receipt("id2", smpp.StateEnroute, ""), pdu.ROK) // of nothing
+				b.wantAnswer(b.receipt("id1", smpp.StateDelivered, "000"), pdu.ROK)
+				if r := b.wantState(id, msg.SMSDelivered); r.ReceiptDue != (c.registered&1 != 0) || r.Owed != 0 {
+					t.Errorf("at the end: receipt due %t, owed %03b", r.ReceiptDue, r.Owed)
+				}
+			})
+		})
+	}
+}
+
 // last is the kind of the last event in the trace.
 func (b *box) last(id msg.ID) msg.Event {
 	b.t.Helper()

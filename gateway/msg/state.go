@@ -106,6 +106,7 @@ const (
 	EvTurn                // everything before it between the same two is decided
 	EvWithdraw            // its ESME was told that it was not taken
 	EvNoticeDone          // the ESME took a notice, or will never get it
+	EvSMSEnroute          // the SMSC's intermediate notification
 	numEvents
 )
 
@@ -113,7 +114,7 @@ var eventNames = [numEvents]string{
 	"none", "accept", "push-begin", "push-accepted", "push-dead", "claim", "delivered", "read",
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
-	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done",
+	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done", "sms-enroute",
 }
 
 func (e Event) String() string {

@@ -36,6 +36,12 @@ func TestNoticesAreOwed(t *testing.T) {
 			[]msg.Event{msg.EvPushAccepted, msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSAccepted},
 			map[byte]msg.Notice{enroute: msg.NoticeEnroute},
 		},
+		{
+			"on its way as SMS",
+			[]msg.Event{msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSAccepted, msg.EvSMSEnroute, msg.EvSMSEnroute},
+			map[byte]msg.Notice{enroute: msg.NoticeEnroute},
+		},
+		{"delivered as SMS after that", []msg.Event{msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSAccepted, msg.EvSMSEnroute, msg.EvSMSDelivered}, nil},
 		{"delivered as SMS", []msg.Event{msg.EvPushAccepted, msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSAccepted, msg.EvSMSDelivered}, nil},
 		{"cancelled", []msg.Event{msg.EvPushAccepted, msg.EvCancel}, nil},
 		{"expired", []msg.Event{msg.EvPushAccepted, msg.EvValidity}, nil},

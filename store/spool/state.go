@@ -54,7 +54,7 @@ func Next(r *Record, e *Event) (msg.State, Verdict) {
 	case msg.EvSMSBegin, msg.EvSMSAccepted, msg.EvSMSTemporary, msg.EvSMSPermanent,
 		msg.EvSMSLost, msg.EvSMSResubmit:
 		return nextSubmit(r, e)
-	case msg.EvSMSDelivered, msg.EvSMSFailed, msg.EvSMSExpired:
+	case msg.EvSMSDelivered, msg.EvSMSFailed, msg.EvSMSExpired, msg.EvSMSEnroute:
 		return nextCarrierReceipt(r, e)
 	case msg.EvComplete, msg.EvHoldDeadline, msg.EvDue, msg.EvTurn:
 		return nextHeld(r, e)
@@ -224,12 +224,21 @@ func nextSubmit(r *Record, e *Event) (msg.State, Verdict) {
 	return r.State, Refused
 }
 
-// nextCarrierReceipt: the SMSC's delivery receipt.
+// nextCarrierReceipt: the SMSC's delivery receipt, or an intermediate
+// notification, which changes nothing but what its ESME is owed.
 func nextCarrierReceipt(r *Record, e *Event) (msg.State, Verdict) {
 	if r.State != msg.SMSUnknown && r.State != msg.SMSSubmitted {
 		return r.State, Refused
 	}
 	switch e.Kind {
+	case msg.EvSMSEnroute:
+		switch {
+		case noticesOf(r.RegisteredDelivery)&msg.NoticeEnroute == 0:
+			return r.State, Refused
+		case r.Owed&msg.NoticeEnroute != 0:
+			return r.State, Replayed
+		}
+		return r.State, Applied
 	case msg.EvSMSDelivered:
 		return msg.SMSDelivered, Applied
 	case msg.EvSMSFailed:
@@ -268,6 +277,8 @@ func (r *Record) apply(e *Event, to msg.State) {
 		r.SMSBegun = false
 	case msg.EvSMSTemporary, msg.EvSMSPermanent, msg.EvSMSLost:
 		r.SMSBegun = false
+	case msg.EvSMSEnroute:
+		r.Owed |= msg.NoticeEnroute
 	case msg.EvReceiptDone:
 		r.ReceiptDue = false
 	case msg.EvNoticeDone:
