@@ -66,6 +66,12 @@ func IsReceipt(m *pdu.SM) bool {
 	return m.ESMClass&esmTypeMask == ESMReceipt
 }
 
+// IsIntermediate recognises an intermediate notification (§5.2.12), which is
+// written like a receipt.
+func IsIntermediate(m *pdu.SM) bool {
+	return m.ESMClass&esmTypeMask == ESMIntermediate
+}
+
 // ParseReceipt reads a receipt as SMSCs write them: TLVs first, then keys in
 // any order and case, with fields missing and dates of 10 to 14 digits. What
 // follows text: is the subscriber's, and is read for keys only where nothing

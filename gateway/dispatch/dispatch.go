@@ -97,6 +97,7 @@ type Dispatcher struct {
 	fallback *queue[sms]
 	submit   chan sms // begun: to be written
 	held     heldReceipts
+	early    heldReceipts // intermediate notifications, which are answered already
 	unknowns unknowns
 	settled  settled
 	pings    pings // of the loop that settles what is held
@@ -170,6 +171,7 @@ func (d *Dispatcher) Observe(c *spool.Change) {
 		d.again(*r)
 	case c.Event.Kind == msg.EvSMSAccepted:
 		id := r.ID
+		d.releaseEarly(id, r.Peer, r.SMSID)
 		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(id, h.receipt, h.answer) })
 	}
 	if c.To.Final() && !c.From.Final() {

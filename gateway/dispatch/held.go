@@ -26,7 +26,8 @@ type CarrierReceipt struct {
 // durable, or nothing of ours waits for it. It does not block.
 func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 	if !r.State.Final() {
-		d.enroute(r, answer)
+		d.enroute(r)
+		answer(pdu.ROK)
 		return
 	}
 	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
@@ -48,16 +49,24 @@ func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 	}
 }
 
-// enroute takes an intermediate notification, which is the ESME's where it
-// asked for one. It is not worth holding: one that comes before its
-// submit_sm_resp is dropped.
-func (d *Dispatcher) enroute(r CarrierReceipt, answer func(pdu.Status)) {
+// enroute takes an intermediate notification, which is the ESME's where it asked
+// for one. It promises nothing: the SMSC has its answer before it is durable.
+func (d *Dispatcher) enroute(r CarrierReceipt) {
 	id, ok := d.o.Spool.Correlate(r.SMSC, r.ID)
-	if !ok {
-		answer(pdu.ROK)
+	if !ok { // like a receipt it may have come early
+		d.early.hold(r, func(pdu.Status) {}, d.o.Now())
+		if id, ok = d.o.Spool.Correlate(r.SMSC, r.ID); ok {
+			d.releaseEarly(id, r.SMSC, r.ID)
+		}
 		return
 	}
-	d.postAnswered(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: r.State.Stat()}, answer)
+	d.post(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: r.State.Stat()})
+}
+
+func (d *Dispatcher) releaseEarly(id msg.ID, smsc, smsID string) {
+	d.early.release(smsc, smsID, func(h heldReceipt) {
+		d.post(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: h.receipt.State.Stat()})
+	})
 }
 
 func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.Status)) {
@@ -73,11 +82,6 @@ func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.St
 	default:
 		e.Kind = msg.EvSMSFailed
 	}
-	d.postAnswered(e, answer)
-}
-
-// postAnswered posts what an SMSC has said.
-func (d *Dispatcher) postAnswered(e spool.Event, answer func(pdu.Status)) {
 	d.o.Spool.Post(e, func(res spool.Result) {
 		if res.Err == nil || errors.Is(res.Err, spool.ErrRefused) || errors.Is(res.Err, spool.ErrNotFound) {
 			answer(pdu.ROK)
@@ -151,6 +155,9 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 			return
 		}
 		now := d.o.Now()
+		for _, h := range d.early.older(now.Add(-holdTime)) {
+			d.early.release(h.receipt.SMSC, h.receipt.ID, func(heldReceipt) {})
+		}
 		for _, h := range d.held.older(now.Add(-unclaimedAfter)) {
 			take := func(h heldReceipt) {
 				d.Counters.ReceiptsUnknown.Add(1)

@@ -109,6 +109,28 @@ func TestIntermediateOfTheCarrier(t *testing.T) {
 	}
 }
 
+// TestEarlyIntermediate: one that comes before the submit_sm_resp is answered at
+// once, and passed on afterwards; one of nothing is let go.
+func TestEarlyIntermediate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		m := b.message()
+		m.RegisteredDelivery = 0x11
+		id := b.put(m)
+		synctest.Wait()
+		b.wantAnswer(b.receipt("id1", smpp.StateEnroute, ""), pdu.ROK)
+		b.wantAnswer(b.receipt("id9", smpp.StateEnroute, ""), pdu.ROK)
+		accept(1, b.carrier.submits()[0])
+		if r := b.wantState(id, msg.SMSSubmitted); r.Owed != msg.NoticeEnroute || len(b.told()) != 1 {
+			t.Errorf("owed %03b, %d told; want the intermediate notification", r.Owed, len(b.told()))
+		}
+		time.Sleep(2 * holdTime)
+		if left := b.d.early.older(time.Now()); len(left) != 0 {
+			t.Errorf("%d are still held", len(left))
+		}
+	})
+}
+
 // last is the kind of the last event in the trace.
 func (b *box) last(id msg.ID) msg.Event {
 	b.t.Helper()

@@ -258,8 +258,13 @@ func (s *ownSession) HandleRequest(p pdu.PDU) {
 			return
 		}
 		r, ok := smpp.ParseReceipt(&m)
-		if !smpp.IsReceipt(&m) || !ok {
-			if mo := s.o.OnMO; mo != nil && !smpp.IsReceipt(&m) && mo(&m, func(st pdu.Status) { answer(id, st) }) {
+		intermediate := smpp.IsIntermediate(&m)
+		told := smpp.IsReceipt(&m) || intermediate
+		if intermediate && r.State.Final() { // whatever it says, more is to come
+			r.State = smpp.StateEnroute
+		}
+		if !told || !ok {
+			if mo := s.o.OnMO; mo != nil && !told && mo(&m, func(st pdu.Status) { answer(id, st) }) {
 				return
 			}
 			s.own.Ignored.Add(1)

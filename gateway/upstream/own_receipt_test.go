@@ -91,6 +91,16 @@ func TestOwnReceives(t *testing.T) {
 	}
 	third.answer(pdu.ROK)
 	smsc.want(pdu.AppendMessageResp(nil, pdu.DataSMResp, pdu.ROK, 13, ""))
+	for i, text := range []string{"id:10 stat:ENROUTE err:001", "id:10 stat:DELIVRD err:000"} { // more is to come, whatever it says
+		p := sms(pdu.DeliverSM, func(m *pdu.SM) { m.ESMClass, m.ShortMessage = smpp.ESMIntermediate, []byte(text) })
+		smsc.send(withSeq(p, uint32(14+i)))
+		n := <-got
+		if n.r.ID != "10" || n.r.State != smpp.StateEnroute {
+			t.Errorf("intermediate notification %+v", n.r)
+		}
+		n.answer(pdu.ROK)
+		smsc.want(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, uint32(14+i), ""))
+	}
 	smsc.wantNothing() // until it is durable
 	second.answer(pdu.ROK)
 	smsc.want(pdu.AppendMessageResp(nil, pdu.DeliverSMResp, pdu.ROK, 12, ""))
