@@ -206,6 +206,51 @@ func TestNoCollector(t *testing.T) {
 	}
 }
 
+// TestHostileCollector: one that answers without end costs no memory, one that
+// points elsewhere is not followed, and the log has little of what they say.
+func TestHostileCollector(t *testing.T) {
+	elsewhere := newEndpoint(t, nil)
+	for name, answers := range map[string]func(w http.ResponseWriter){
+		"without end": func(w http.ResponseWriter) {
+			for part := make([]byte, 32<<10); ; {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+		},
+		"long": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, strings.Repeat("no, never\n", 1000))
+		},
+		"redirect": func(w http.ResponseWriter) {
+			w.Header().Set("Location", elsewhere.URL)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answers(w) }))
+			defer s.Close()
+			var log strings.Builder
+			tr, err := New(Options{Endpoint: s.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr.take(&change{id: record.ID, event: msg.EvAccept, state: msg.Accepted})
+			began := time.Now()
+			tr.send(t.Context())
+			if tr.Sent.Load() != 0 || tr.Dropped.Load() != 1 || time.Since(began) > sendWithin {
+				t.Errorf("%d sent, %d dropped after %v, want 0 and 1 before %v", tr.Sent.Load(), tr.Dropped.Load(), time.Since(began), sendWithin)
+			}
+			if got := log.String(); strings.Count(got, "\n") != 1 || len(got) > 500 {
+				t.Errorf("the log has %q, want one short line", got)
+			}
+		})
+	}
+	if len(elsewhere.paths) != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
 // TestObserveAllocatesNothing, on or off: it runs on the spool's committer.
 func TestObserveAllocatesNothing(t *testing.T) {
 	on, err := New(Options{Endpoint: "http://127.0.0.1:1", Log: slog.New(slog.DiscardHandler)})
