@@ -106,6 +106,7 @@ const (
 	EvTurn                // everything before it between the same two is decided
 	EvWithdraw            // its ESME was told that it was not taken
 	EvNoticeDone          // the ESME took a notice, or will never get it
+	EvReceiptTried        // the ESME did not take a receipt or notice for now: changes nothing, but for the trace
 	numEvents
 )
 
@@ -114,6 +115,7 @@ var eventNames = [numEvents]string{
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
 	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done",
+	"receipt-tried",
 }
 
 func (e Event) String() string {

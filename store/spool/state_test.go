@@ -19,43 +19,43 @@ import (
 // The device is the winner's, but in the columns marked ′. In those marked wait
 // another message goes first.
 const matrix = `
-                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt  | cplt  hold  canc  repl  cplt  due   due   turn  with  noti
-                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done  |                          wait        wait        draw  done
-NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     A     .     .     .     .     X     .
-PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     P     .     .     .     .     X     .
-PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     .
-CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .
-CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .
-DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D     | .     .     .     .     .     .     .     .     .     .
-DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     F     .     .     .     .     X     .
-FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
-SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
-SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .
-SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d     | .     .     .     .     .     .     .     .     .     .
-SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f     | .     .     .     .     .     .     .     .     .     .
-EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e     | .     .     .     .     .     .     .     .     .     .
-UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?     | .     .     .     .     .     .     .     .     .     .
-ACCEPTED part     | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .
-FALLBACK part     | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .
-CANCELLED         | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     =     .     .     .     .     .     .     .
-CANCELLED due     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     X     | .     .     =     .     .     .     .     .     .     .
-HELD parts part   | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .     H     .     .     .     X     .
-HELD turn part    | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     A     X     .
-HELD turn         | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     .     .     A     X     .
-HELD schedule     | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     A     H     .     X     .
-NONE parts part   | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-NONE turn         | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-NONE schedule     | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .
-DELIVERED owed    | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     D
-PUSHED owed       | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     Q
+                  | put   push  push  no    clm   clm   dlv   dlv   read  read  clm   lea   | sms   sms   sms   sms   sms   sms   | rcp   rcp   rcp   vali  rcpt  | cplt  hold  canc  repl  cplt  due   due   turn  with  noti  rcpt
+                  |       beg   acc   push        ′           ′           ′     by    over  | beg   acc   tmp   perm  lost  again | deliv fail  exp   dity  done  |                          wait        wait        draw  done  tried
+NONE              | A     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+ACCEPTED          | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     A     .     .     .     .     X     .     .
+PUSHING           | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     P     .     .     .     .     X     .     .
+PUSHED            | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     .     .
+CLAIMED           | .     .     =     .     =     x     D     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .     .
+CLAIMED duplicate | .     .     =     .     =     x     D     x     D     x     .     F     | .     .     .     .     .     .     | .     .     .     ?     .     | .     .     .     .     .     .     .     .     .     .     .
+DELIVERED         | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+DELIVERED due     | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     D     | .     .     .     .     .     .     .     .     .     .     D
+DELIVERED read    | .     .     =     .     =     x     =     x     =     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+FALLBACK          | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     F     .     .     .     .     X     .     .
+FALLBACK begun    | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     F     f     U     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_UNKNOWN       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     U     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_UNKNOWN begun | .     .     =     .     x     x     x     x     x     x     .     .     | .     S     U     f     U     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_SUBMITTED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | d     f     e     ?     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_DELIVERED     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_DELIVERED due | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     d     | .     .     .     .     .     .     .     .     .     .     d
+SMS_FAILED        | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+SMS_FAILED due    | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     f     | .     .     .     .     .     .     .     .     .     .     f
+EXPIRED           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+EXPIRED due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     e     | .     .     .     .     .     .     .     .     .     .     e
+UNKNOWN           | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+UNKNOWN due       | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     ?     | .     .     .     .     .     .     .     .     .     .     ?
+ACCEPTED part     | .     P     Q     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .     .
+FALLBACK part     | .     .     =     .     x     x     x     x     x     x     .     .     | F     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     .     X     .     .
+CANCELLED         | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     =     .     .     .     .     .     .     .     .
+CANCELLED due     | .     .     =     .     x     x     x     x     x     x     .     .     | .     .     .     .     .     .     | .     .     .     .     X     | .     .     =     .     .     .     .     .     .     .     X
+HELD parts part   | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | A     F     X     .     H     .     .     .     X     .     .
+HELD turn part    | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     .     .     .     .     A     X     .     .
+HELD turn         | .     .     =     F     .     .     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     .     .     A     X     .     .
+HELD schedule     | .     .     =     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     H     .     A     H     .     X     .     .
+NONE parts part   | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+NONE turn         | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+NONE schedule     | H     .     .     .     .     .     .     .     .     .     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     .     .
+DELIVERED owed    | .     .     =     .     =     x     =     x     D     x     .     .     | .     .     .     .     .     .     | .     .     .     .     .     | .     .     .     .     .     .     .     .     .     D     D
+PUSHED owed       | .     .     =     F     C     C     .     .     .     .     F     .     | .     .     .     .     .     .     | .     .     .     e     .     | .     .     X     Q     .     .     .     .     X     Q     Q
 `
 
 // columns are the matrix's, in order.
@@ -96,6 +96,7 @@ var columns = []struct {
 	{msg.EvTurn, false},
 	{msg.EvWithdraw, false},
 	{msg.EvNoticeDone, false},
+	{msg.EvReceiptTried, false},
 }
 
 var letters = map[string]msg.State{
