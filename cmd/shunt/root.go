@@ -76,10 +76,10 @@ func execute(ctx context.Context, args []string, s streams, start starter) int {
 	case errors.Is(err, errSaid):
 		return exitFailed
 	case errors.As(err, &wrong), !a.running:
-		fmt.Fprintf(s.err, "shunt: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+		fmt.Fprintf(s.err, "shunt: %s\nTry '%s --help'.\n", printableLines(err.Error()), cmd.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintf(s.err, "shunt: %v\n", err)
+	fmt.Fprintf(s.err, "shunt: %s\n", printableLines(err.Error())) // it may quote who answered
 	return exitFailed
 }
 
