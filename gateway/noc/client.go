@@ -213,6 +213,13 @@ func (c *Client) foreign(res *http.Response) error {
 	return fmt.Errorf("control socket %s: what answers there is not this gateway's control server (status %d, %q): check --socket", c.socket, res.StatusCode, kind)
 }
 
+// there makes sure, within answerWithin, that a gateway is at the other end: what
+// follows may take as long as it takes.
+func (c *Client) there(ctx context.Context) error {
+	_, err := c.Divert(ctx)
+	return err
+}
+
 // events reads an answer that comes in lines of JSON, one after the other, until
 // each says that it was the last. io.EOF: the answer ended before.
 func events[T any](r io.Reader, each func(*T) (last bool, err error)) error {

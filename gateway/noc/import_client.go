@@ -77,6 +77,9 @@ func (c *counted) Write(b []byte) (int, error) {
 
 // stream sends a request whose answer is read as it comes.
 func (c *Client) stream(ctx context.Context, method, path string, body io.Reader, read func(*http.Response) error) error {
+	if err := c.there(ctx); err != nil {
+		return err
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://noc"+path, body)
 	if err != nil {
 		return fmt.Errorf("control socket %s: %w", c.socket, err)

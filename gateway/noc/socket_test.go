@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -229,7 +230,7 @@ func TestClientCapsTheAnswer(t *testing.T) {
 // What comes in lines has an end to each, also of a server that never ends one,
 // and nobody else's answer is taken for a registry or a backup.
 func TestClientStreams(t *testing.T) {
-	calls := map[string]func(*Client) error{
+	for name, call := range map[string]func(*Client) error{
 		"import": func(c *Client) error {
 			_, err := c.Import(t.Context(), strings.NewReader("{}\n"), FormatNDJSON, false, false, func(*ImportEvent) {})
 			return err
@@ -245,27 +246,33 @@ func TestClientStreams(t *testing.T) {
 			_, err := c.Export(t.Context(), io.Discard, FormatCSV, func(int64) {})
 			return err
 		},
-	}
-	for name, call := range calls {
-		c := answerWith(t, func(c net.Conn) {
-			defer c.Close()
-			_, _ = c.Read(make([]byte, 4096))
-			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p/>")
+		"erase": func(c *Client) error {
+			_, err := c.Erase(t.Context(), "+447700900042", false)
+			return err
+		},
+	} {
+		asked := make(chan string, 10)
+		c := serving(t, func(w http.ResponseWriter, r *http.Request) {
+			asked <- r.Method
+			_, _ = io.WriteString(w, "<p/>")
 		})
-		if err := call(c); err == nil || !strings.Contains(err.Error(), "not this gateway's control server") {
-			t.Errorf("%s of another's server = %v", name, err)
+		if err := call(c); err == nil || !strings.Contains(err.Error(), "not this gateway's control server") || len(asked) != 1 || <-asked != http.MethodGet {
+			t.Errorf("%s of another's server = %v, want it told after one question, which changes nothing", name, err)
 		}
-		if name == "export" {
-			continue // it is as long as the registry
+		if name == "export" || name == "erase" {
+			continue // one is as long as the registry, the other an answer like all others
 		}
+		const parts = 100
 		sent := make(chan int, 1)
-		c = answerWith(t, func(c net.Conn) {
-			defer c.Close()
-			_, _ = c.Read(make([]byte, 4096))
-			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nServer: shunt\r\n\r\n\"")
-			chunk, n := []byte(strings.Repeat("x", 1<<20)), 0
-			for ; n < 100; n++ {
-				if _, err := c.Write(chunk); err != nil {
+		c = serving(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Server", serverName)
+			if r.URL.Path == "/v1/divert" {
+				_ = writeJSON(w, divertBody{"on"})
+				return
+			}
+			n := 0
+			for part := []byte(strings.Repeat("x", 1<<20)); n < parts; n++ {
+				if _, err := w.Write(part); err != nil {
 					break
 				}
 			}
@@ -274,9 +281,24 @@ func TestClientStreams(t *testing.T) {
 		if err := call(c); err == nil || !strings.Contains(err.Error(), "breaks off") {
 			t.Errorf("%s without a line's end = %v", name, err)
 		}
-		c.Close()
-		if n := <-sent; n == 100 {
-			t.Errorf("%s reads 100 MiB of one line", name)
+		if n := <-sent; n == parts {
+			t.Errorf("%s reads %d MiB of one line", name, n)
 		}
 	}
+}
+
+// serving is a client of a server that answers so.
+func serving(t *testing.T, h http.HandlerFunc) *Client {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	c := New(socket)
+	t.Cleanup(c.Close)
+	return c
 }
