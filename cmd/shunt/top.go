@@ -162,7 +162,7 @@ type topModel struct {
 	every         time.Duration
 	now           snapshot
 	took          history
-	failed        error     // ends the program
+	failed        error // ends the program
 	width, height int
 }
 
