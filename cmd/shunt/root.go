@@ -96,6 +96,7 @@ func (a *app) root() *cobra.Command {
 		a.topCommand(), a.selftestCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
+	root.InitDefaultHelpCmd()
 	a.adopt(root)
 	return root
 }
@@ -111,6 +112,9 @@ func (a *app) adopt(c *cobra.Command) {
 	if c.Name() == "completion" {
 		g := a.group("completion", "", "  shunt completion bash > /etc/bash_completion.d/shunt")
 		c.Example, c.Args, c.RunE = g.Example, g.Args, g.RunE
+	}
+	if c.Name() == "help" && c.Parent() == c.Root() {
+		c.Example = "  shunt help registry put"
 	}
 	if c.Parent() != nil && c.Parent().Name() == "completion" && c.Example == "" {
 		c.Example = "  " + c.CommandPath()
