@@ -184,8 +184,18 @@ func TestSlowCollector(t *testing.T) {
 		t.Errorf("%d dropped, want the 100 that had no room", got)
 	}
 	close(hold)
-	<-e.asked // the next ones: the first was answered
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for tr.Sent.Load() < queued+1 {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%d sent after a minute, want %d", tr.Sent.Load(), queued+1)
+		}
+	}
 	stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if got := tr.Sent.Load(); got != queued+1 || e.paths[0] != "POST /custom" {
 		t.Errorf("%d sent to %q, want %d to the endpoint's own path", got, e.paths[0], queued+1)
 	}
