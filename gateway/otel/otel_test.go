@@ -3,7 +3,9 @@ package otel
 import (
 	"compress/gzip"
 	"context"
+	"encoding/pem"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -240,8 +242,8 @@ func TestHostileCollector(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answers(w) }))
 			defer s.Close()
-			var log strings.Builder
-			tr, err := New(Options{Endpoint: s.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			var said strings.Builder
+			tr, err := New(Options{Endpoint: s.URL, Log: slog.New(slog.NewTextHandler(&said, nil))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,13 +253,41 @@ func TestHostileCollector(t *testing.T) {
 			if tr.Sent.Load() != 0 || tr.Dropped.Load() != 1 || time.Since(began) > sendWithin {
 				t.Errorf("%d sent, %d dropped after %v, want 0 and 1 before %v", tr.Sent.Load(), tr.Dropped.Load(), time.Since(began), sendWithin)
 			}
-			if got := log.String(); strings.Count(got, "\n") != 1 || len(got) > 500 {
+			if got := said.String(); strings.Count(got, "\n") != 1 || len(got) > 500 {
 				t.Errorf("the log has %q, want one short line", got)
 			}
 		})
 	}
 	if len(elsewhere.paths) != 0 {
 		t.Error("a redirect was followed")
+	}
+}
+
+// TestCollectorByTLS: only the certificates of ca_file are trusted, and the token
+// is shown.
+func TestCollectorByTLS(t *testing.T) {
+	auth := make(chan string, 10)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { auth <- r.Header.Get("Authorization") }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	for name, c := range map[string]struct {
+		ca   []byte
+		sent uint64
+	}{"its own": {own, 1}, "the system's": {nil, 0}} {
+		tr, stop := run(t, Options{Endpoint: s.URL, CA: c.ca, Token: "t0ken"})
+		tr.Observe(&spool.Change{Event: spool.Event{Kind: msg.EvAccept}, To: msg.Accepted, Record: record})
+		stop()
+		if tr.Sent.Load() != c.sent || tr.Dropped.Load() != 1-c.sent {
+			t.Errorf("%s: %d sent, %d dropped, want %d sent", name, tr.Sent.Load(), tr.Dropped.Load(), c.sent)
+		}
+	}
+	if len(auth) != 1 || <-auth != "Bearer t0ken" {
+		t.Error("the collector did not get the token, once")
+	}
+	if _, err := New(Options{Endpoint: s.URL, CA: []byte("none")}); err == nil {
+		t.Error("a file without certificates is taken for one")
 	}
 }
 
