@@ -137,7 +137,9 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Gateway, err 
 	if g.registry, err = registry.Open(registry.Options{Dir: filepath.Join(cfg.Node.DataDir, "reg"), Logger: log, Key: cfg.Store.Key.Bytes()}); err != nil {
 		return nil, err
 	}
-	g.audit = audit.Open(filepath.Join(cfg.Node.DataDir, "audit"), audit.Options{Keep: cfg.Retention.Audit}, log) // the registry's lock is ours: nobody else writes there
+	// The registry's lock is ours: nobody else writes there.
+	sweepProbes(cfg.Node.DataDir)
+	g.audit = audit.Open(filepath.Join(cfg.Node.DataDir, "audit"), audit.Options{Keep: cfg.Retention.Audit}, log)
 	if err = g.makeExternal(); err != nil {
 		return nil, err
 	}

@@ -121,6 +121,7 @@ func (g *Gateway) Reload() (noc.Reload, error) {
 		g.log.Error("configuration refused, the one in use stays", "file", g.cfg.File, "error", firstLine(err))
 		return noc.Reload{}, err
 	}
+	r.Warnings = []string{} // [] for scripts, not null
 	for _, f := range faults {
 		g.log.Warn("configuration warning", "fault", f.String())
 		r.Warnings = append(r.Warnings, f.String())

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -80,9 +82,24 @@ func (g *Gateway) proveData(ctx context.Context) noc.DataDir {
 	return d
 }
 
+// probe begins the names of the files that the proof writes.
+const probe = ".selftest-"
+
+// sweepProbes removes what a process that was killed in the midst of a proof has
+// left. The caller has node.data_dir for itself, and no proof is under way.
+func sweepProbes(dir string) {
+	all, _ := os.ReadDir(dir) // what goes wrong is tried again
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), probe) {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
 // writeProbe puts a small file on stable storage and removes it.
 func writeProbe(dir string) error {
-	f, err := os.CreateTemp(dir, ".selftest-*")
+	sweepProbes(dir)
+	f, err := os.CreateTemp(dir, probe+"*")
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,15 @@ func printableText(s string) string {
 	}, s)
 }
 
+// printableLines is printableText that leaves line ends.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printableText(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // recorded does something to a data directory whose gateway does not run, and has
 // it in the audit there; without it, it is not done.
 func recorded(dataDir, action, detail string, do func() error) error {

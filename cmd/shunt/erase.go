@@ -14,6 +14,9 @@ import (
 // eraseEvery is how often a command that waits asks again; tests do not wait for so long.
 var eraseEvery = 5 * time.Second
 
+// eraseSaid is after how long an operator is told why it takes so long.
+const eraseSaid = 2 * time.Second
+
 func (a *app) eraseCommand() *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
@@ -44,10 +47,13 @@ func (a *app) erase(ctx context.Context, n *noc.Client, number string, wait time
 	until := time.Now().Add(wait)
 	var all noc.Erased
 	for {
-		if !a.json {
-			fmt.Fprintln(a.err, "erasing: every record is read once, which takes seconds to minutes")
-		}
+		patience := time.AfterFunc(eraseSaid, func() {
+			if !a.json {
+				fmt.Fprintln(a.err, "erasing: every record is read once, which takes seconds to minutes")
+			}
+		})
 		e, err := n.Erase(ctx, number, a.unmask)
+		patience.Stop()
 		if err != nil {
 			return err
 		}

@@ -165,15 +165,34 @@ tls = { cert_file = %[3]q, key_file = %[4]q, client_ca_file = %[1]q }
 	if err := os.Rename(data+".away", data); err != nil {
 		t.Fatal(err)
 	}
+	left := filepath.Join(data, ".selftest-4711") // by one that was killed
+	leave := func() {
+		t.Helper()
+		if err := os.WriteFile(left, make([]byte, 100), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	want("what a killed one has left", "disk", map[bool]string{true: resultOK, false: resultWarning}[free(t, data) >= freeWarns], 0, "% free")
 	if left, _ := filepath.Glob(filepath.Join(data, ".selftest-*")); len(left) > 0 {
 		t.Errorf("the selftest left %q", left)
 	}
+	leave()
 	p.signal(t)
 	if err := p.end(); err != nil {
 		t.Errorf("run = %v\n%s", err, p.said.String())
 	}
 	if n := strings.Count(p.said.String(), selftestLine); n < 12 {
 		t.Errorf("%d lines %q in the log, want one each time", n, selftestLine)
+	}
+	p = startProcess(t, "gateway", "run", "-c", file)
+	p.await(t, "serving")
+	if _, err := os.Stat(left); err == nil {
+		t.Error("the next start left what a killed selftest had left")
+	}
+	p.signal(t)
+	if err := p.end(); err != nil {
+		t.Errorf("run = %v\n%s", err, p.said.String())
 	}
 }
 

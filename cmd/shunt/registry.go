@@ -243,11 +243,15 @@ func (a *app) listTable(ctx context.Context, p *pages) error {
 
 // listJSON writes one object without holding more than a page.
 func (a *app) listJSON(ctx context.Context, p *pages) error {
-	fmt.Fprint(a.out, `{"registrations": [`)
+	begun := false // nothing is written of a registry that cannot be read
 	for sep, more := "\n  ", true; more; {
 		regs, m, err := p.next(ctx)
 		if err != nil {
 			return err
+		}
+		if !begun {
+			fmt.Fprint(a.out, `{"registrations": [`)
+			begun = true
 		}
 		for i := range regs {
 			b, err := json.Marshal(regs[i])

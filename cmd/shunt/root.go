@@ -76,10 +76,10 @@ func execute(ctx context.Context, args []string, s streams, start starter) int {
 	case errors.Is(err, errSaid):
 		return exitFailed
 	case errors.As(err, &wrong), !a.running:
-		fmt.Fprintf(s.err, "shunt: %v\nTry '%s --help'.\n", err, cmd.CommandPath())
+		fmt.Fprintf(s.err, "shunt: %s\nTry '%s --help'.\n", printableLines(err.Error()), cmd.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintf(s.err, "shunt: %v\n", err)
+	fmt.Fprintf(s.err, "shunt: %s\n", printableLines(err.Error())) // it may quote who answered
 	return exitFailed
 }
 
@@ -96,6 +96,7 @@ func (a *app) root() *cobra.Command {
 		a.topCommand(), a.selftestCommand(), a.reloadCommand(),
 		a.registryCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand(), a.manCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd("completion")
+	root.InitDefaultHelpCmd()
 	a.adopt(root)
 	return root
 }
@@ -111,6 +112,9 @@ func (a *app) adopt(c *cobra.Command) {
 	if c.Name() == "completion" {
 		g := a.group("completion", "", "  shunt completion bash > /etc/bash_completion.d/shunt")
 		c.Example, c.Args, c.RunE = g.Example, g.Args, g.RunE
+	}
+	if c.Name() == "help" && c.Parent() == c.Root() {
+		c.Example = "  shunt help registry put"
 	}
 	if c.Parent() != nil && c.Parent().Name() == "completion" && c.Example == "" {
 		c.Example = "  " + c.CommandPath()

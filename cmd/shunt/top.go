@@ -15,8 +15,26 @@ import (
 	"shunt/gateway/noc"
 )
 
-// sparkWidth is how many commit times the screen keeps.
-const sparkWidth = 40
+// sparkWidth is how many values of each latency the screen keeps.
+const sparkWidth = 30
+
+// history is how long things took at the latest snapshots, in seconds: commits,
+// and of the answers of each leg 99 of 100.
+type history map[string][]float64
+
+const commits = "commit"
+
+// note adds what a snapshot says.
+func (h history) note(st *noc.Status) {
+	add := func(name string, v float64) {
+		h[name] = append(h[name], v)
+		h[name] = h[name][max(0, len(h[name])-sparkWidth):]
+	}
+	add(commits, st.Spool.CommitLast.Seconds())
+	for i := range st.Answers {
+		add(st.Answers[i].Leg, st.Answers[i].P99)
+	}
+}
 
 // snapshot is the gateway at one moment, and the rates since the one before.
 type snapshot struct {
@@ -35,7 +53,7 @@ func (a *app) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Watch the gateway on a full screen",
 		Long: "Watch binds, rates, windows, the share that is diverted, the queue by state, push lanes and\n" +
-			"the time that commits take, on a full screen. q quits. --json writes a snapshot a line\n" +
+			"the time that answers and commits take, on a full screen. q quits. --json writes a snapshot a line\n" +
 			"until it is interrupted, --once one snapshot and ends; both need no terminal.",
 		Example: "  shunt top\n  shunt top --once\n  shunt top --json --interval 5s",
 		Args: func(c *cobra.Command, args []string) error {
@@ -125,7 +143,7 @@ func (a *app) fullScreen(c *cobra.Command, take func(*snapshot) (snapshot, error
 	if err != nil {
 		return err
 	}
-	m := &topModel{take: take, every: every, now: first, width: 80, height: 24}
+	m := &topModel{take: take, every: every, now: first, took: history{}, width: 80, height: 24}
 	if _, err := tea.NewProgram(m, tea.WithContext(c.Context()), tea.WithInput(in), tea.WithOutput(a.terminal), tea.WithoutSignalHandler()).Run(); err != nil && c.Context().Err() == nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
@@ -143,8 +161,8 @@ type topModel struct {
 	take          func(*snapshot) (snapshot, error)
 	every         time.Duration
 	now           snapshot
-	commits       []float64 // seconds that the last commit took, at each snapshot
-	failed        error     // ends the program
+	took          history
+	failed        error // ends the program
 	width, height int
 }
 
@@ -179,21 +197,20 @@ func (m *topModel) Update(event tea.Msg) (tea.Model, tea.Cmd) {
 			return m, tea.Quit
 		}
 		m.now = e.s
-		m.commits = append(m.commits, e.s.Status.Spool.CommitLast.Seconds())
-		m.commits = m.commits[max(0, len(m.commits)-sparkWidth):]
+		m.took.note(&e.s.Status)
 		return m, m.next()
 	}
 	return m, nil
 }
 
 func (m *topModel) View() tea.View {
-	v := tea.NewView(screen(&m.now, m.commits, m.width, m.height))
+	v := tea.NewView(screen(&m.now, m.took, m.width, m.height))
 	v.AltScreen = true
 	return v
 }
 
 // screen draws a snapshot into so many columns and lines.
-func screen(s *snapshot, commits []float64, width, height int) string {
+func screen(s *snapshot, took history, width, height int) string {
 	st := &s.Status
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -207,7 +224,8 @@ func screen(s *snapshot, commits []float64, width, height int) string {
 	}
 	line("submits  %.0f/s, diverted %.0f/s; %.1f %% of all diverted", s.Submits, s.Diverted, 100*s.Share)
 	for i := range st.Answers {
-		line("answers  %s", answersLine(&st.Answers[i]))
+		a := &st.Answers[i]
+		line("answers  %-4s p50 %s, p99 %s %s", a.Leg, seconds(a.P50), seconds(a.P99), spark(took[a.Leg]))
 	}
 	line("binds    tx %d, rx %d, trx %d; upstream %d", st.Binds.Transmitter, st.Binds.Receiver, st.Binds.Transceiver, st.Binds.Upstream)
 	for _, o := range st.Own {
@@ -217,7 +235,7 @@ func screen(s *snapshot, commits []float64, width, height int) string {
 	for i := range st.Push {
 		line("push     %s", pushLine(&st.Push[i]))
 	}
-	line("commit   last %s, slowest %s %s", st.Spool.CommitLast.Round(time.Microsecond), st.Spool.CommitMax.Round(time.Microsecond), spark(commits))
+	line("commit   last %s, slowest %s %s", st.Spool.CommitLast.Round(time.Microsecond), st.Spool.CommitMax.Round(time.Microsecond), spark(took[commits]))
 	line("")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row(w, "SYSTEM_ID", "BIND", "PEER", "PDUS/S", "WIN IN", "WIN OUT", "AGE")

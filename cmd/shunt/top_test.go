@@ -44,8 +44,21 @@ func TestScreenFits(t *testing.T) {
 	for range 100 {
 		s.Sessions = append(s.Sessions, noc.Session{SystemID: strings.Repeat("x", 15), Peer: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535", Bind: "transceiver"})
 	}
+	s.Status.Answers = []noc.Answers{{Leg: "smpp", Count: 9, P50: 0.0123456, P99: 0.9876543}, {Leg: "app"}}
+	took := history{}
+	for range 2 * sparkWidth {
+		took.note(&s.Status)
+	}
+	for _, line := range strings.Split(screen(&s, took, 80, 24), "\n") {
+		if strings.HasPrefix(line, "answers") && !strings.HasSuffix(line, strings.Repeat("█", sparkWidth)) && !strings.HasSuffix(line, strings.Repeat("▁", sparkWidth)) {
+			t.Errorf("%q has no whole sparkline in 80 columns", line)
+		}
+	}
+	if out := screen(&s, took, 80, 24); strings.Count(out, "answers") != 2 || !strings.Contains(out, "smpp p50 12.35ms, p99 987.65ms █") {
+		t.Errorf("screen = %q, want both legs' answers", out)
+	}
 	for _, size := range [][2]int{{80, 24}, {200, 50}, {20, 5}, {1, 1}} {
-		lines := strings.Split(screen(&s, []float64{1, 2}, size[0], size[1]), "\n")
+		lines := strings.Split(screen(&s, took, size[0], size[1]), "\n")
 		if len(lines) > size[1] {
 			t.Errorf("%v: %d lines", size, len(lines))
 		}
@@ -61,6 +74,7 @@ func TestScreenFits(t *testing.T) {
 func TestTopOnATerminal(t *testing.T) {
 	r := newRig(t)
 	r.gateway.status = busy()
+	r.ok("status") // whose socket orders the write above before what another process asks for
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -196,6 +196,11 @@ func TestBrokenServers(t *testing.T) {
 		"empty": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 		}, "cannot be read"},
+		"steering": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusConflict)
+			io.WriteString(w, `{"detail":"\u001b[31mred"}`)
+		}, "\uFFFD[31mred"},
 		"another's": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, "not this gateway's"},
 		"aborting":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "see the gateway's log"},
 	} {
@@ -204,7 +209,12 @@ func TestBrokenServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv := &http.Server{Handler: c.serve}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if what != "another's" {
+				w.Header().Set("Server", "shunt")
+			}
+			c.serve(w, r)
+		})}
 		go srv.Serve(l) //nolint:errcheck // ends with Close
 		for _, args := range remotes {
 			wantLine(t, fmt.Sprint(args, " on ", what), shunt(t, append(args, "--socket", socket)...), 1, c.want)

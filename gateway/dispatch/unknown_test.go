@@ -257,3 +257,40 @@ func TestSettledIsBounded(t *testing.T) {
 		t.Errorf("%d SMS are remembered, want at most %d", n, 2*maxSettled)
 	}
 }
+
+// TestNoticeOfUnknown: what the ESME says of a notice sends no SMS again: only
+// time does, once each.
+func TestNoticeOfUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, nil)
+		b.device("phone", nil)
+		id := b.put(func() *spool.Message {
+			m := b.message()
+			m.RegisteredDelivery = 0x11
+			return m
+		}())
+		synctest.Wait()
+		b.wantState(id, msg.Pushed)
+		lose := func(n int) {
+			t.Helper()
+			synctest.Wait()
+			if got := len(b.carrier.submits()); got != n {
+				t.Fatalf("%d SMS, want %d", got, n)
+			}
+			b.carrier.submits()[n-1].done(Submitted{Sent: true, Err: errLink})
+			b.wantState(id, msg.SMSUnknown)
+		}
+		b.do(spool.Event{ID: id, Kind: msg.EvPushDead})
+		lose(1)
+		time.Sleep(unknownRest / 2)
+		b.do(spool.Event{ID: id, Kind: msg.EvReceiptTried})
+		b.do(spool.Event{ID: id, Kind: msg.EvNoticeDone, Notice: msg.NoticeEnroute})
+		time.Sleep(unknownRest/2 + time.Second)
+		lose(2)
+		time.Sleep(unknownRest / 2)
+		synctest.Wait()
+		if n := len(b.carrier.submits()); n != 2 {
+			t.Errorf("%d SMS, want 2: the next one is due after a longer rest", n)
+		}
+	})
+}

@@ -107,6 +107,7 @@ const (
 	EvWithdraw            // its ESME was told that it was not taken
 	EvNoticeDone          // the ESME took a notice, or will never get it
 	EvSMSEnroute          // the SMSC's intermediate notification
+	EvReceiptTried        // the ESME did not take a receipt or notice for now: changes nothing, but for the trace
 	numEvents
 )
 
@@ -115,6 +116,7 @@ var eventNames = [numEvents]string{
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
 	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done", "sms-enroute",
+	"receipt-tried",
 }
 
 func (e Event) String() string {

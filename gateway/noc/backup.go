@@ -64,7 +64,7 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 func (c *Client) Backup(ctx context.Context, w io.Writer, progress func(octets int64)) (info BackupInfo, err error) {
 	err = c.stream(ctx, http.MethodGet, "/v1/backup", nil, func(r *http.Response) error {
 		b := bufio.NewReaderSize(r.Body, 1<<20)
-		line, err := b.ReadBytes('\n')
+		line, err := b.ReadSlice('\n') // of a megabyte at most
 		if err == nil {
 			err = json.Unmarshal(line, &info)
 		}

@@ -1,7 +1,9 @@
 package noc
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,8 +24,12 @@ import (
 // otherwise ([noc] socket).
 const DefaultSocket = "/run/shunt/noc.sock"
 
+// serverName is in every answer: a client takes nothing from anybody else.
+const serverName = "shunt"
+
 const (
 	maxAnswer    = 64 << 20 // octets
+	maxEvent     = 1 << 20  // octets of a line of an answer that comes in lines
 	answerWithin = 15 * time.Second
 )
 
@@ -170,6 +176,9 @@ func (c *Client) do(req *http.Request, answer any) error {
 		return c.unreached(err)
 	}
 	defer res.Body.Close()
+	if err := c.ours(res); err != nil {
+		return err
+	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	switch {
 	case err != nil:
@@ -183,12 +192,49 @@ func (c *Client) do(req *http.Request, answer any) error {
 	case kind == "application/problem+json" && json.Unmarshal(b, p) == nil && p.Detail != "":
 		return p
 	case kind != "application/json" || res.StatusCode != http.StatusOK:
-		return fmt.Errorf("control socket %s: what answers there is not this gateway's control server (status %d, %q): check --socket", c.socket, res.StatusCode, kind)
+		return c.foreign(res)
 	}
 	if err := json.Unmarshal(b, answer); err != nil {
 		return fmt.Errorf("control socket %s: the answer cannot be read (%w): is the gateway of another version than this command?", c.socket, err)
 	}
 	return nil
+}
+
+// ours tells whether a gateway answered.
+func (c *Client) ours(res *http.Response) error {
+	if res.Header.Get("Server") != serverName {
+		return c.foreign(res)
+	}
+	return nil
+}
+
+func (c *Client) foreign(res *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	return fmt.Errorf("control socket %s: what answers there is not this gateway's control server (status %d, %q): check --socket", c.socket, res.StatusCode, kind)
+}
+
+// there makes sure, within answerWithin, that a gateway is at the other end: what
+// follows may take as long as it takes.
+func (c *Client) there(ctx context.Context) error {
+	_, err := c.Divert(ctx)
+	return err
+}
+
+// events reads an answer that comes in lines of JSON, one after the other, until
+// each says that it was the last. io.EOF: the answer ended before.
+func events[T any](r io.Reader, each func(*T) (last bool, err error)) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxEvent)
+	for lines.Scan() {
+		var e T
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return err
+		}
+		if last, err := each(&e); last || err != nil {
+			return err
+		}
+	}
+	return cmp.Or(lines.Err(), io.EOF)
 }
 
 // unreached says in an operator's words why there is no answer.

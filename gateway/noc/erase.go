@@ -48,6 +48,9 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request) (any, error) {
 
 // Erase removes a person everywhere; see Erased. ctx alone bounds its time.
 func (c *Client) Erase(ctx context.Context, number string, unmask bool) (e Erased, err error) {
+	if err := c.there(ctx); err != nil {
+		return e, err
+	}
 	path := "/v1/registry/" + url.PathEscape(number) + "/erase"
 	if q := unmasked(nil, unmask); q != nil {
 		path += "?" + q.Encode()

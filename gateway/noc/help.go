@@ -65,15 +65,30 @@ var help = map[string]string{
 	"shunt_external_breaker_open":        "1 while an external registry is not asked",
 }
 
+// helpOf is the text of a metric. Those of the process and of Go's runtime come
+// from a library that says nothing of them but their names.
+func helpOf(name string) string {
+	if words, ok := strings.CutPrefix(name, "go_"); ok {
+		return "Of Go's runtime: " + strings.ReplaceAll(words, "_", " ")
+	}
+	if words, ok := strings.CutPrefix(name, "process_"); ok {
+		return "Of the process: " + strings.ReplaceAll(words, "_", " ")
+	}
+	return help[name]
+}
+
 // family is the metric that a line of the text format belongs to, and its type.
 func family(line []byte) (name, kind string) {
 	end := bytes.IndexAny(line, "{ ")
-	if end < 0 || !bytes.HasPrefix(line, []byte("shunt_")) {
+	if end <= 0 || line[0] == '#' {
 		return "", ""
 	}
 	name = string(line[:end])
-	if strings.HasSuffix(name, "_total") {
+	switch {
+	case strings.HasSuffix(name, "_total"):
 		return name, "counter"
+	case !strings.HasPrefix(name, "shunt_"):
+		return name, "untyped"
 	}
 	for _, suffix := range [...]string{"_bucket", "_sum", "_count"} {
 		if base, ok := strings.CutSuffix(name, suffix); ok {
@@ -83,7 +98,7 @@ func family(line []byte) (name, kind string) {
 	return name, "gauge"
 }
 
-// withHelp puts HELP and TYPE before the lines of each of our metrics, and all
+// withHelp puts HELP and TYPE before the lines of each metric, and all
 // lines of a metric together, as the format wants it.
 func withHelp(text []byte) []byte {
 	type group struct {
@@ -98,7 +113,7 @@ func withHelp(text []byte) []byte {
 		g := rest
 		if name != "" {
 			if g = ours[name]; g == nil {
-				g = &group{head: "# HELP " + name + " " + help[name] + "\n# TYPE " + name + " " + kind + "\n"}
+				g = &group{head: "# HELP " + name + " " + helpOf(name) + "\n# TYPE " + name + " " + kind + "\n"}
 				ours[name] = g
 				order = append(order, g)
 			}

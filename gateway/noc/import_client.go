@@ -1,7 +1,6 @@
 package noc
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,24 +23,29 @@ func (c *Client) Import(ctx context.Context, file io.Reader, format string, skip
 		q.Set("dry_run", "1")
 	}
 	err = c.stream(ctx, http.MethodPost, "/v1/registry/import?"+q.Encode(), file, func(r *http.Response) error {
-		d := json.NewDecoder(bufio.NewReader(r.Body))
-		for {
-			var e ImportEvent
-			if err := d.Decode(&e); err != nil {
-				if errors.Is(err, io.EOF) {
-					err = io.ErrUnexpectedEOF
-				}
-				return fmt.Errorf("control socket %s: the gateway's answer breaks off (%w): see its log; the same import again completes it", c.socket, plainCause(err))
-			}
+		var refused *Problem
+		err := events(r.Body, func(e *ImportEvent) (bool, error) {
 			switch {
 			case e.Problem != nil:
-				return e.Problem
+				refused = e.Problem
+				return true, nil
 			case e.Result != nil:
 				res = *e.Result
-				return nil
+				return true, nil
 			}
-			each(&e)
+			each(e)
+			return false, nil
+		})
+		switch {
+		case refused != nil:
+			return refused
+		case errors.Is(err, io.EOF):
+			err = io.ErrUnexpectedEOF
 		}
+		if err != nil {
+			return fmt.Errorf("control socket %s: the gateway's answer breaks off (%w): see its log; the same import again completes it", c.socket, plainCause(err))
+		}
+		return nil
 	})
 	return res, err
 }
@@ -73,6 +77,9 @@ func (c *counted) Write(b []byte) (int, error) {
 
 // stream sends a request whose answer is read as it comes.
 func (c *Client) stream(ctx context.Context, method, path string, body io.Reader, read func(*http.Response) error) error {
+	if err := c.there(ctx); err != nil {
+		return err
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://noc"+path, body)
 	if err != nil {
 		return fmt.Errorf("control socket %s: %w", c.socket, err)
@@ -82,10 +89,13 @@ func (c *Client) stream(ctx context.Context, method, path string, body io.Reader
 		return c.unreached(err)
 	}
 	defer res.Body.Close()
+	if err := c.ours(res); err != nil {
+		return err
+	}
 	if res.StatusCode != http.StatusOK {
 		p := &Problem{}
 		if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(p); err != nil || p.Detail == "" {
-			return fmt.Errorf("control socket %s: what answers there is not this gateway's control server (status %d): check --socket", c.socket, res.StatusCode)
+			return c.foreign(res)
 		}
 		return p
 	}

@@ -112,6 +112,7 @@ type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 
 // ServeHTTP turns the mux's plain refusals into problems.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Server", serverName)
 	w.Header().Set("Cache-Control", "no-store")
 	if !s.admit(w, r) {
 		return

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,7 +163,7 @@ func TestClientUnreached(t *testing.T) {
 
 // A server that is broken, another's or silent never looks like an answer.
 func TestClientAgainstBrokenServers(t *testing.T) {
-	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+	const head = "HTTP/1.1 200 OK\r\nServer: shunt\r\nContent-Type: application/json\r\n"
 	whole := head + "Content-Length: 13\r\n\r\n" + `{"mode":"on"}`
 	say := func(text string) func(net.Conn) {
 		return func(c net.Conn) {
@@ -181,10 +183,11 @@ func TestClientAgainstBrokenServers(t *testing.T) {
 	for text, want := range map[string]string{
 		whole[:len(whole)-3]:                     "breaks off",
 		head + "Content-Length: 5\r\n\r\n{\"mod": "cannot be read",
-		"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p/>":                                         "not this gateway's control server",
-		"HTTP/1.1 500 Oh\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\noops":                                        "not this gateway's control server",
-		"HTTP/1.1 404 No\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n{}":                            "not this gateway's control server",
-		"HTTP/1.1 409 No\r\nContent-Type: application/problem+json\r\nContent-Length: 23\r\n\r\n" + `{"detail":"too early"} `: "too early",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p/>":                                                          "not this gateway's control server",
+		"HTTP/1.1 500 Oh\r\nServer: shunt\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\noops":                                        "not this gateway's control server",
+		"HTTP/1.1 404 No\r\nServer: shunt\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n{}":                            "not this gateway's control server",
+		"HTTP/1.1 409 No\r\nServer: shunt\r\nContent-Type: application/problem+json\r\nContent-Length: 23\r\n\r\n" + `{"detail":"too early"} `: "too early",
+		"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" + `{"mode":"on"}`:                                    "not this gateway's control server",
 		"SSH-2.0-OpenSSH_10.0\r\n": "see the gateway's log",
 	} {
 		_, err := answerWith(t, say(text)).Divert(t.Context())
@@ -211,7 +214,7 @@ func TestClientCapsTheAnswer(t *testing.T) {
 	c := answerWith(t, func(c net.Conn) {
 		defer c.Close()
 		_, _ = c.Read(make([]byte, 4096))
-		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\"")
+		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nServer: shunt\r\nContent-Type: application/json\r\n\r\n\"")
 		chunk := []byte(strings.Repeat("x", 1<<20))
 		for range maxAnswer/len(chunk) + 2 {
 			if _, err := c.Write(chunk); err != nil {
@@ -222,4 +225,80 @@ func TestClientCapsTheAnswer(t *testing.T) {
 	if _, err := c.Divert(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("an endless answer = %v, want: longer than", err)
 	}
+}
+
+// What comes in lines has an end to each, also of a server that never ends one,
+// and nobody else's answer is taken for a registry or a backup.
+func TestClientStreams(t *testing.T) {
+	for name, call := range map[string]func(*Client) error{
+		"import": func(c *Client) error {
+			_, err := c.Import(t.Context(), strings.NewReader("{}\n"), FormatNDJSON, false, false, func(*ImportEvent) {})
+			return err
+		},
+		"watch": func(c *Client) error {
+			return c.Watch(t.Context(), "+447700900042", time.Hour, false, func(*Passed) error { return nil })
+		},
+		"backup": func(c *Client) error {
+			_, err := c.Backup(t.Context(), io.Discard, func(int64) {})
+			return err
+		},
+		"export": func(c *Client) error {
+			_, err := c.Export(t.Context(), io.Discard, FormatCSV, func(int64) {})
+			return err
+		},
+		"erase": func(c *Client) error {
+			_, err := c.Erase(t.Context(), "+447700900042", false)
+			return err
+		},
+	} {
+		asked := make(chan string, 10)
+		c := serving(t, func(w http.ResponseWriter, r *http.Request) {
+			asked <- r.Method
+			_, _ = io.WriteString(w, "<p/>")
+		})
+		if err := call(c); err == nil || !strings.Contains(err.Error(), "not this gateway's control server") || len(asked) != 1 || <-asked != http.MethodGet {
+			t.Errorf("%s of another's server = %v, want it told after one question, which changes nothing", name, err)
+		}
+		if name == "export" || name == "erase" {
+			continue // one is as long as the registry, the other an answer like all others
+		}
+		const parts = 100
+		sent := make(chan int, 1)
+		c = serving(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Server", serverName)
+			if r.URL.Path == "/v1/divert" {
+				_ = writeJSON(w, divertBody{"on"})
+				return
+			}
+			n := 0
+			for part := []byte(strings.Repeat("x", 1<<20)); n < parts; n++ {
+				if _, err := w.Write(part); err != nil {
+					break
+				}
+			}
+			sent <- n
+		})
+		if err := call(c); err == nil || !strings.Contains(err.Error(), "breaks off") {
+			t.Errorf("%s without a line's end = %v", name, err)
+		}
+		if n := <-sent; n == parts {
+			t.Errorf("%s reads %d MiB of one line", name, n)
+		}
+	}
+}
+
+// serving is a client of a server that answers so.
+func serving(t *testing.T, h http.HandlerFunc) *Client {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	c := New(socket)
+	t.Cleanup(c.Close)
+	return c
 }

@@ -1,7 +1,6 @@
 package noc
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,20 +97,18 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) (any, error) {
 func (c *Client) Watch(ctx context.Context, number string, d time.Duration, unmask bool, each func(*Passed) error) error {
 	q := url.Values{"seconds": {strconv.Itoa(int(d / time.Second))}}
 	err := c.stream(ctx, http.MethodGet, "/v1/watch/"+url.PathEscape(number)+"?"+unmasked(q, unmask).Encode(), nil, func(r *http.Response) error {
-		lines := json.NewDecoder(bufio.NewReader(r.Body))
-		for {
-			var p Passed
-			err := lines.Decode(&p)
-			switch {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return fmt.Errorf("control socket %s: the gateway's answer breaks off (%w): see its log", c.socket, plainCause(err))
-			}
-			if err := each(&p); err != nil {
-				return err
-			}
+		var unheard error // of each
+		err := events(r.Body, func(p *Passed) (bool, error) {
+			unheard = each(p)
+			return unheard != nil, nil
+		})
+		switch {
+		case unheard != nil, errors.Is(err, io.EOF):
+			return unheard
+		case err != nil:
+			return fmt.Errorf("control socket %s: the gateway's answer breaks off (%w): see its log", c.socket, plainCause(err))
 		}
+		return nil
 	})
 	if ctx.Err() != nil {
 		return nil // the operator has seen enough

@@ -94,13 +94,14 @@ func New(o Options) (*Tracer, error) {
 	if o.Token != "" {
 		options = append(options, otlptracehttp.WithHeaders(map[string]string{"Authorization": "Bearer " + o.Token}))
 	}
+	var trusted *tls.Config
 	if len(o.CA) > 0 {
-		c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-		if !c.RootCAs.AppendCertsFromPEM(o.CA) {
+		trusted = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		if !trusted.RootCAs.AppendCertsFromPEM(o.CA) {
 			return nil, errors.New("otel.ca_file: holds no PEM certificate")
 		}
-		options = append(options, otlptracehttp.WithTLSClientConfig(c))
 	}
+	options = append(options, otlptracehttp.WithHTTPClient(client(trusted)))
 	e, err := otlptrace.New(context.Background(), otlptracehttp.NewClient(options...))
 	if err != nil {
 		return nil, fmt.Errorf("otel: %w", err)
@@ -255,7 +256,7 @@ func (t *Tracer) send(ctx context.Context) {
 	t.Dropped.Add(n)
 	if now := time.Now(); now.Sub(t.warned) >= failedEvery {
 		t.warned = now
-		t.log.Warn("collector does not take traces, they are dropped", "dropped", t.Dropped.Load(), "error", err)
+		t.log.Warn("collector does not take traces, they are dropped", "dropped", t.Dropped.Load(), "error", brief(err))
 	}
 }
 

@@ -3,7 +3,9 @@ package otel
 import (
 	"compress/gzip"
 	"context"
+	"encoding/pem"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -184,8 +186,18 @@ func TestSlowCollector(t *testing.T) {
 		t.Errorf("%d dropped, want the 100 that had no room", got)
 	}
 	close(hold)
-	<-e.asked // the next ones: the first was answered
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for tr.Sent.Load() < queued+1 {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%d sent after a minute, want %d", tr.Sent.Load(), queued+1)
+		}
+	}
 	stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if got := tr.Sent.Load(); got != queued+1 || e.paths[0] != "POST /custom" {
 		t.Errorf("%d sent to %q, want %d to the endpoint's own path", got, e.paths[0], queued+1)
 	}
@@ -203,6 +215,79 @@ func TestNoCollector(t *testing.T) {
 	stop()
 	if s, d := tr.Sent.Load(), tr.Dropped.Load(); s != 0 || d != 10 {
 		t.Errorf("%d sent, %d dropped, want 0 and 10", s, d)
+	}
+}
+
+// TestHostileCollector: one that answers without end costs no memory, one that
+// points elsewhere is not followed, and the log has little of what they say.
+func TestHostileCollector(t *testing.T) {
+	elsewhere := newEndpoint(t, nil)
+	for name, answers := range map[string]func(w http.ResponseWriter){
+		"without end": func(w http.ResponseWriter) {
+			for part := make([]byte, 32<<10); ; {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+		},
+		"long": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, strings.Repeat("no, never\n", 1000))
+		},
+		"redirect": func(w http.ResponseWriter) {
+			w.Header().Set("Location", elsewhere.URL)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answers(w) }))
+			defer s.Close()
+			var said strings.Builder
+			tr, err := New(Options{Endpoint: s.URL, Log: slog.New(slog.NewTextHandler(&said, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr.take(&change{id: record.ID, event: msg.EvAccept, state: msg.Accepted})
+			began := time.Now()
+			tr.send(t.Context())
+			if tr.Sent.Load() != 0 || tr.Dropped.Load() != 1 || time.Since(began) > sendWithin {
+				t.Errorf("%d sent, %d dropped after %v, want 0 and 1 before %v", tr.Sent.Load(), tr.Dropped.Load(), time.Since(began), sendWithin)
+			}
+			if got := said.String(); strings.Count(got, "\n") != 1 || len(got) > 500 {
+				t.Errorf("the log has %q, want one short line", got)
+			}
+		})
+	}
+	if len(elsewhere.paths) != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+// TestCollectorByTLS: only the certificates of ca_file are trusted, and the token
+// is shown.
+func TestCollectorByTLS(t *testing.T) {
+	auth := make(chan string, 10)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { auth <- r.Header.Get("Authorization") }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	for name, c := range map[string]struct {
+		ca   []byte
+		sent uint64
+	}{"its own": {own, 1}, "the system's": {nil, 0}} {
+		tr, stop := run(t, Options{Endpoint: s.URL, CA: c.ca, Token: "t0ken"})
+		tr.Observe(&spool.Change{Event: spool.Event{Kind: msg.EvAccept}, To: msg.Accepted, Record: record})
+		stop()
+		if tr.Sent.Load() != c.sent || tr.Dropped.Load() != 1-c.sent {
+			t.Errorf("%s: %d sent, %d dropped, want %d sent", name, tr.Sent.Load(), tr.Dropped.Load(), c.sent)
+		}
+	}
+	if len(auth) != 1 || <-auth != "Bearer t0ken" {
+		t.Error("the collector did not get the token, once")
+	}
+	if _, err := New(Options{Endpoint: s.URL, CA: []byte("none")}); err == nil {
+		t.Error("a file without certificates is taken for one")
 	}
 }
 

@@ -257,7 +257,11 @@ func (d *Deliverer) abandon(l *line, q queued, why msg.Reason) {
 		d.postReply(q, true)
 		return
 	}
-	d.post(q, d.o.Now(), why, "")
+	detail := ""
+	if q.tries > 0 {
+		detail = fmt.Sprintf("sent in vain %d times", q.tries)
+	}
+	d.post(q, d.o.Now(), why, detail)
 }
 
 // putBack queues q again in its place; the account rests for a while.
@@ -276,22 +280,45 @@ type trip struct {
 	sent time.Time
 }
 
+// told is what a trace says of it: what came back, when, from where, and, after
+// others, which try this was.
+func (t trip) told(q *queued, now time.Time, what string) string {
+	try := ""
+	if q.tries > 0 {
+		try = fmt.Sprintf(", try %d", q.tries+1)
+	}
+	return fmt.Sprintf("%s after %s, %s%s", what, now.Sub(t.sent).Round(100*time.Microsecond), t.bind, try)
+}
+
+// stepsTried is how many tries of a receipt that came to nothing are steps of its
+// message's trace. Later ones are counted only: an ESME may refuse for days.
+const stepsTried = 3
+
+// tried counts a try that came to nothing.
+func (d *Deliverer) tried(q *queued, now time.Time, what string, way trip) {
+	d.Repeated.Add(1)
+	if !q.reply && q.tries < stepsTried {
+		d.o.Spool.Post(spool.Event{ID: q.id, Kind: msg.EvReceiptTried, At: now, Reason: msg.ReasonReceipt, Detail: way.told(q, now, what)}, nil)
+	}
+	q.tries++
+}
+
 // answered takes the ESME's deliver_sm_resp, or the reason why there is none.
 func (d *Deliverer) answered(l *line, q queued, way trip, resp pdu.PDU, err error) {
+	now := d.o.Now()
 	if err != nil {
-		d.Repeated.Add(1)
+		d.tried(&q, now, "no answer", way)
 		d.putBack(l, q, 0)
 		d.Receivable(l.account) // another bind may be up
 		return
 	}
 	st := resp.Status()
 	if st.Temporary() {
-		d.Repeated.Add(1)
+		d.tried(&q, now, st.Name(), way)
 		d.putBack(l, q, time.Second)
 		return
 	}
-	now, reason := d.o.Now(), msg.ReasonReceipt
-	detail := fmt.Sprintf("%s after %s, %s", st.Name(), now.Sub(way.sent).Round(100*time.Microsecond), way.bind)
+	reason, detail := msg.ReasonReceipt, way.told(&q, now, st.Name())
 	if st != pdu.ROK || resp.ID() == pdu.GenericNack {
 		d.Refused.Add(1)
 		reason = msg.ReasonStatus

@@ -96,6 +96,9 @@ func (s lateSpool) Post(e spool.Event, done func(spool.Result)) {
 		return
 	}
 	s.f.spool.Post(e, func(r spool.Result) {
+		if e.Kind == msg.EvReceiptTried {
+			return // only told; nobody waits for it
+		}
 		if r.Err != nil {
 			s.f.t.Errorf("%s of a receipt: %v", e.Kind, r.Err)
 		}

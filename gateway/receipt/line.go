@@ -22,6 +22,7 @@ type queued struct {
 	deadline time.Time  // until then it waits for a bind
 	ends     ends
 	place    uint64 // among those of its account
+	tries    int    // how often it was sent and not taken, since the start
 }
 
 func (q *queued) kind() string {

@@ -21,7 +21,7 @@ const savesPerCommit = 1000
 // lazy tells that an applied event need not be on disk before anybody acts on
 // it. A notice that it brings about must.
 func lazy(r *Record, e *Event) bool {
-	return (e.Kind == msg.EvPushBegin || e.Kind == msg.EvPushAccepted) && r.Owed == 0
+	return e.Kind == msg.EvReceiptTried || (e.Kind == msg.EvPushBegin || e.Kind == msg.EvPushAccepted) && r.Owed == 0
 }
 
 // unsaved is a message whose record on disk is older than the one in RAM.

@@ -68,6 +68,10 @@ func Next(r *Record, e *Event) (msg.State, Verdict) {
 		if r.Owed&e.Notice != 0 {
 			return r.State, Applied
 		}
+	case msg.EvReceiptTried:
+		if r.State.Final() && r.ReceiptDue || r.Owed != 0 {
+			return r.State, Applied
+		}
 	}
 	return r.State, Refused
 }

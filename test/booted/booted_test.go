@@ -85,6 +85,7 @@ func TestBooted(t *testing.T) {
 		{"Install", install},
 		{"Units", units},
 		{"Configure", configure},
+		{"Selftest", selftest},
 		{"Reload", reload},
 		{"Watchdog", watchdog},
 		{"RestartUnderHammer", hammer},
@@ -194,6 +195,47 @@ func configure(t *testing.T, m *machine) {
 	m.write("/etc/shunt/shunt.toml", config)
 	m.sh("systemctl restart shunt && shunt registry put +" + subscriber + " --app chat --platform apns --token " + pushToken)
 	until(t, "nothing fails open", func() bool { return failOpen(m) == 0 })
+}
+
+// selftest: the installed one proves the installed service, its line in the live
+// journal, and the simulators that came with the package. Of an operator who may
+// not read the journal it is not proved.
+func selftest(t *testing.T, m *machine) {
+	type findings struct {
+		OK     bool
+		Checks []struct{ Check, Result, Detail, Do string }
+	}
+	proved := func(user, flags string) map[string]string {
+		t.Helper()
+		var f findings
+		out := m.sh("setpriv --reuid=" + user + " --regid=" + user + " --init-groups env TMPDIR=/var/tmp shunt selftest --json " + flags)
+		if err := json.Unmarshal([]byte(out), &f); err != nil || !f.OK {
+			t.Errorf("selftest of %s: %v\n%s", user, err, out)
+		}
+		results := make(map[string]string)
+		for _, c := range f.Checks {
+			results[c.Check] = c.Result
+			t.Logf("%s: %s %s: %s", user, c.Check, c.Result, c.Detail)
+		}
+		return results
+	}
+	m.sh("useradd --system anna && usermod -aG shunt anna")
+	mine := proved("root", "")
+	for _, check := range []string{"gateway", "diversion", "own bind smsc-own", "push chat by apns", "store", "disk", "journal", "simulated traffic"} {
+		if mine[check] != "ok" {
+			t.Errorf("%s is %q, want ok", check, mine[check])
+		}
+	}
+	if got := proved("anna", "--quick")["journal"]; got != "not checked" {
+		t.Errorf("the journal of who may not read it is %q, want not checked", got)
+	}
+	m.sh("usermod -aG systemd-journal anna")
+	if got := proved("anna", "--quick")["journal"]; got != "ok" {
+		t.Errorf("the journal of who may read it is %q, want ok", got)
+	}
+	if left := m.sh("ls -A /var/lib/shunt /var/tmp"); strings.Contains(left, "selftest") || strings.Contains(left, "shunt-demo") {
+		t.Errorf("left behind:\n%s", left)
+	}
 }
 
 func failOpen(m *machine) int {
