@@ -38,6 +38,7 @@ type testGateway struct {
 	drain  Drain
 	panics bool
 	status Status
+	apps   []string
 }
 
 func (g *testGateway) Status() Status {
@@ -107,7 +108,7 @@ func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 func (g *testGateway) Prove(context.Context) (Proof, bool) { return Proof{}, true }
 
 func (g *testGateway) Names() (accounts, apps []string) {
-	return []string{"bank", "shop"}, []string{"chat"}
+	return []string{"bank", "shop"}, g.apps
 }
 
 func (g *testGateway) Reload(context.Context) (Reload, error) {
@@ -167,7 +168,7 @@ func (l *logBuffer) String() string {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rig{t: t, gateway: &testGateway{mode: "on"}, log: &logBuffer{}, socket: filepath.Join(dir, "run", "noc.sock")}
+	r := &rig{t: t, gateway: &testGateway{mode: "on", apps: []string{"chat", "bank", "bavard"}}, log: &logBuffer{}, socket: filepath.Join(dir, "run", "noc.sock")}
 	var err error
 	if r.reg, err = registry.Open(registry.Options{Dir: filepath.Join(dir, "registry")}); err != nil {
 		t.Fatal(err)
