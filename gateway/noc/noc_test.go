@@ -290,7 +290,7 @@ func TestStatus(t *testing.T) {
 		}},
 		Spool: spool.Stats{
 			Live: map[msg.State]int{msg.Pushed: 2}, LiveTotal: 2, ReceiptsDue: 1, Queued: 3, Max: 9, Puts: 10, Events: 11, Replays: 12,
-			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17,
+			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17, Replies: 18, RepliesDelivered: 19, RepliesRefused: 20, RepliesGivenUp: 21,
 			CommitTime: 1500 * time.Millisecond, CommitMax: 20 * time.Millisecond, CommitLast: 3 * time.Microsecond,
 			Failures: 1, Doubtful: 2, SetAside: 3, LastError: errors.New("disk full"), LastErrorAt: when,
 		},
