@@ -214,9 +214,7 @@ func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.g.spool
 
 func (s lateSpool) Reply(id msg.ID) (*spool.Reply, error) { return s.g.spool.Reply(id) }
 
-func (s lateSpool) ReplyTaken(id msg.ID, part int, whole bool, done func(error)) {
-	s.g.spool.ReplyTaken(id, part, whole, done)
-}
+func (s lateSpool) ReplyTaken(t spool.Taken, done func(error)) { s.g.spool.ReplyTaken(t, done) }
 
 func (s lateSpool) Correlate(peer, id string) (msg.ID, bool) { return s.g.spool.Correlate(peer, id) }
 

@@ -3,9 +3,11 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"sync/atomic"
 	"time"
 
+	"shunt/gateway/external"
 	"shunt/gateway/msg"
 	"shunt/gateway/route"
 	"shunt/gateway/upstream"
@@ -20,7 +22,8 @@ type multi struct {
 	g    *Gateway
 	bind *upstream.Bind
 	seq  uint32
-	all  pdu.PDU // as it came
+	all  pdu.PDU                   // as it came
+	told map[msg.Number]msg.Reason // what external registries say of those that nobody registered here
 	apps []*spool.Message
 	dest []pdu.Address // of apps
 	errs []error       // of their puts
@@ -34,7 +37,8 @@ type multi struct {
 
 // divertMulti decides about every destination of a submit_multi by itself. The
 // SMSC gets what is left of it first, and its answer the rest's message_id, so
-// that a refusal of all takes effect on all; then the spool gets the others.
+// that a refusal of all takes effect on all; then the spool gets the others. Where
+// external registries have to be asked, all of it waits for them, off the reader.
 func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 	var m pdu.Multi
 	if m.Decode(p) != nil {
@@ -42,7 +46,79 @@ func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 		return false
 	}
 	t := &multi{g: g, bind: b, seq: p.Seq()}
-	now := time.Now()
+	if g.external == nil {
+		return t.decide(p, &m)
+	}
+	asked := t.unknown(&m)
+	if len(asked) == 0 {
+		return t.decide(p, &m)
+	}
+	waits := bytes.Clone(p)
+	b.Hold()
+	if g.external.AskAll(asked, func() { t.answers(waits, asked) }) {
+		return true
+	}
+	b.Drop()
+	for n := range asked {
+		t.told[n] = msg.ReasonExternalBusy
+	}
+	return t.decide(p, &m)
+}
+
+// unknown notes what is known elsewhere of the destinations that nobody registered
+// here, and returns those that have to be asked about first.
+func (t *multi) unknown(m *pdu.Multi) (ask map[msg.Number]msg.Reason) {
+	acc := accountOf(t.bind)
+	t.told, ask = make(map[msg.Number]msg.Reason), make(map[msg.Number]msg.Reason)
+	for d := range m.Dests.All() {
+		n, e, reason := t.g.lookup(t.bind, d.Address)
+		_, known := t.told[n]
+		if _, twice := ask[n]; d.Flag != pdu.DestSME || twice || known || !t.g.elsewhere(n, e, reason) {
+			continue
+		}
+		reason, next := t.g.external.Look(n)
+		if next != external.Go {
+			sm := m.To(d.Address)
+			if reason = t.worth(acc, &sm, n); reason == msg.NoReason {
+				ask[n] = reason
+				continue
+			}
+		}
+		t.told[n] = reason
+	}
+	return ask
+}
+
+// worth is Gateway.worth for a destination; a part of a long message is for the
+// SMSC in any case.
+func (t *multi) worth(acc *route.Account, sm *pdu.SM, n msg.Number) msg.Reason {
+	if partOfLong(sm) {
+		return msg.ReasonLongMessage
+	}
+	return t.g.worth(acc, sm, n)
+}
+
+// partOfLong tells of a part whose others may have other destinations.
+func partOfLong(sm *pdu.SM) bool {
+	s, r := route.ReadSegment(sm)
+	return r == msg.NoReason && s.Form != coding.Whole
+}
+
+// answers lets a submit_multi go on that waited for the external registries. It
+// may block.
+func (t *multi) answers(p pdu.PDU, asked map[msg.Number]msg.Reason) {
+	maps.Copy(t.told, asked)
+	var m pdu.Multi
+	if m.Decode(p) == nil && t.decide(p, &m) {
+		t.bind.Drop() // that holds it itself
+		return
+	}
+	t.bind.Pass(p)
+}
+
+// decide is divertMulti once everything is known.
+func (t *multi) decide(p pdu.PDU, m *pdu.Multi) bool {
+	b, now := t.bind, time.Now()
 	for d := range m.Dests.All() {
 		sm := m.To(d.Address)
 		reason := msg.ReasonDestination
@@ -51,8 +127,8 @@ func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 		}
 		if reason != msg.ReasonDivert {
 			b.Count(reason)
-			if g.records.Wanted() {
-				g.records.Forwarded(b.Account.SystemID, sender(sm.Source), string(sm.Dest.Addr), reason)
+			if r := t.g.records; r.Wanted() {
+				r.Forwarded(b.Account.SystemID, sender(sm.Source), string(sm.Dest.Addr), reason)
 			}
 			t.rest = d.Append(t.rest)
 		}
@@ -78,13 +154,17 @@ func (g *Gateway) divertMulti(b *upstream.Bind, p pdu.PDU) bool {
 func (t *multi) take(sm *pdu.SM, now time.Time) msg.Reason {
 	n, e, reason := t.g.lookup(t.bind, sm.Dest)
 	if t.g.elsewhere(n, e, reason) {
-		e, reason = t.g.toldOf(accountOf(t.bind), sm, n)
+		said, ok := t.told[n]
+		if !ok { // it was taken off here while others were asked about
+			said = msg.ReasonExternalPending
+		}
+		e, reason = t.g.told(n, said)
 	}
 	if reason != msg.NoReason {
 		return reason
 	}
-	if s, r := route.ReadSegment(sm); r == msg.NoReason && s.Form != coding.Whole {
-		return msg.ReasonLongMessage // its other parts may have other destinations
+	if partOfLong(sm) {
+		return msg.ReasonLongMessage
 	}
 	s := submission{bind: t.bind, m: sm, to: n, entry: e, at: now}
 	v := t.g.judge(&s)

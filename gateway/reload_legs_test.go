@@ -315,6 +315,9 @@ func TestReloadApps(t *testing.T) {
 	if diverted() {
 		t.Error("a message of an app that is gone is diverted")
 	}
+	if _, apps := (&control{n.g}).Names(); !slices.Equal(apps, []string{"news"}) { // what can be registered
+		t.Errorf("apps = %q, want those of the file that was read last", apps)
+	}
 	if got := n.g.hub.Binds()[0].Reasons[msg.ReasonAppDown].Load(); got != 1 {
 		t.Errorf("%d verdicts app-down, want 1", got)
 	}

@@ -114,22 +114,6 @@ func (g *Gateway) worth(acc *route.Account, m *pdu.SM, n msg.Number) msg.Reason 
 	return v.Reason
 }
 
-// toldOf is what is known of a destination of a submit_multi, which waits for no
-// look-up: the answer is there for the next message.
-func (g *Gateway) toldOf(acc *route.Account, m *pdu.SM, n msg.Number) (msg.Entry, msg.Reason) {
-	reason, next := g.external.Look(n)
-	if next == external.Ask {
-		if r := g.worth(acc, m, n); r != msg.NoReason {
-			return 0, r
-		}
-		g.external.Ask(n, func(msg.Reason) {})
-	}
-	if next != external.Go {
-		reason = msg.ReasonExternalPending
-	}
-	return g.told(n, reason)
-}
-
 // What external registries have told of a number is kept so long after it was
 // last heard of.
 const (

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -10,9 +11,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"shunt/gateway/external"
 	"shunt/gateway/msg"
 	"shunt/gateway/noc"
+	"shunt/gateway/route"
 	"shunt/gateway/upstream"
 	"shunt/smpp/pdu"
 	"shunt/store/registry"
@@ -315,26 +319,151 @@ func TestUnbindWaitsForTheLookup(t *testing.T) {
 	}
 }
 
-// TestSubmitMultiWaitsForNoLookup: what is not known yet goes to the SMSC, and is
-// known the next time.
-func TestSubmitMultiWaitsForNoLookup(t *testing.T) {
+// multiTo is a submit_multi to numbers.
+func multiTo(all ...msg.Number) pdu.PDU {
+	m := pdu.Multi{Source: pdu.Address{TON: 5, Addr: []byte("Parcel24")}, ShortMessage: []byte("To all of you.")}
+	for _, n := range all {
+		m.Dests = pdu.DestAddress{Flag: pdu.DestSME, Address: pdu.Address{TON: 1, NPI: 1, Addr: []byte(n.String()[1:])}}.Append(m.Dests)
+	}
+	return m.Append(nil, 0)
+}
+
+// sendMulti submits without waiting; the channel has the answer, nil without any.
+func (e *esme) sendMulti(p pdu.PDU) <-chan pdu.PDU {
+	e.t.Helper()
+	answer := make(chan pdu.PDU, 1)
+	if err := e.s.Call(p, func(p pdu.PDU, _ error) { answer <- bytes.Clone(p) }); err != nil {
+		e.t.Fatal(err)
+	}
+	return answer
+}
+
+// destsOf are the destinations of a submit_multi, or the one of a submit_sm.
+func destsOf(t *testing.T, p pdu.PDU) (all []string) {
+	t.Helper()
+	if p.ID() == pdu.SubmitSM {
+		var m pdu.SM
+		if err := m.DecodeMessage(p); err != nil {
+			t.Fatal(err)
+		}
+		return []string{string(m.Dest.Addr)}
+	}
+	var m pdu.Multi
+	if err := m.Decode(p); err != nil {
+		t.Fatal(err)
+	}
+	for d := range m.Dests.All() {
+		all = append(all, string(d.Address.Addr))
+	}
+	return all
+}
+
+// digits is a number as an address has it.
+func digits(n msg.Number) string { return n.String()[1:] }
+
+// TestSubmitMultiWaits: a submit_multi waits for the look-ups of its destinations,
+// which are made at the same time, each once; who is known then has a message,
+// the SMSC the rest. What comes for these numbers meanwhile goes after it, what
+// comes for others does not wait.
+func TestSubmitMultiWaits(t *testing.T) {
+	s := newSecond(t)
+	s.knows(elsewhere, farBearer)
+	s.knows(elsewhere+1, farBearer+"-2")
+	release := s.hold()
+	defer release()
+	a := newAppNode(t, s.config)
+	esme := bind(t, a.addr(), "parcels", 0x34)
+	far := msg.Number(33612345678) // which the second registry is not asked about
+	multi := esme.sendMulti(multiTo(far, elsewhere, nobodyHere, elsewhere, subscriber, elsewhere+1))
+	a.until("all are asked", func() bool { return s.of(elsewhere) == 1 && s.of(elsewhere+1) == 1 && s.of(nobodyHere) == 1 })
+	later := esme.send(to(nobodyHere, nil))
+	if id := esme.submit(to(far, nil)); ours(id) {
+		t.Errorf("to a number that is not asked about: message_id %q", id)
+	}
+	if took := a.smsc.of("parcels"); len(took) != 1 {
+		t.Errorf("the SMSC got %d before the answer, want the one that does not wait", len(took))
+	}
+	release()
+	if id := later.id(); ours(id) {
+		t.Errorf("to a number that nobody knows: message_id %q", id)
+	}
+	var r pdu.MultiResp
+	if p := <-multi; p.Status() != pdu.ROK || r.Decode(p) != nil || r.Unsuccess.Len() != 0 || ours(string(r.MessageID)) {
+		t.Fatalf("submit_multi_resp %X, want the SMSC's message_id", p)
+	}
+	var got [][]string
+	for _, p := range a.smsc.of("parcels") {
+		got = append(got, destsOf(t, p))
+	}
+	if diff := cmp.Diff([][]string{{digits(far)}, {digits(far), digits(nobodyHere)}, {digits(nobodyHere)}}, got); diff != "" {
+		t.Errorf("at the SMSC (-want +got):\n%s", diff)
+	}
+	a.until("four messages are put", func() bool { return a.g.spool.Stats().Puts == 4 })
+	if s.of(elsewhere) != 1 || s.of(elsewhere+1) != 1 || s.of(nobodyHere) != 1 || s.of(subscriber) != 0 || s.of(far) != 0 {
+		t.Errorf("asked for %q, want each unknown one once", s.asked)
+	}
+	if n, d := a.reasoned(msg.ReasonUnregistered), a.reasoned(msg.ReasonDivert); n != 4 || d != 4 {
+		t.Errorf("%d unregistered, %d diverted; want 4 and 4", n, d)
+	}
+	// What is known now takes no look-up, and all of it is for the app.
+	if p := esme.ask(multiTo(elsewhere, elsewhere+1)); p.Status() != pdu.ROK || r.Decode(p) != nil || !ours(string(r.MessageID)) || len(s.asked) != 3 {
+		t.Errorf("what is known: %X after %d questions", p, len(s.asked))
+	}
+	a.until("nothing is held", func() bool { return !a.g.hub.Binds()[0].Holds() })
+}
+
+// TestSubmitMultiBesideAFault: what cannot be said is the SMSC's, and the rest goes
+// on; an unbind waits for the answer.
+func TestSubmitMultiBesideAFault(t *testing.T) {
+	s := newSecond(t)
+	s.breaks(true)
+	release := s.hold()
+	defer release()
+	a := newAppNode(t, s.config)
+	esme := bind(t, a.addr(), "parcels", 0x34)
+	multi := esme.sendMulti(multiTo(elsewhere, subscriber))
+	a.until("it is asked", func() bool { return s.of(elsewhere) == 1 })
+	if !a.g.hub.Binds()[0].Holds() {
+		t.Error("an unbind would not wait for the answer")
+	}
+	unbound := make(chan error, 1)
+	if err := esme.s.Call(pdu.AppendHeader(nil, pdu.Unbind, pdu.ROK, 0), func(_ pdu.PDU, err error) { unbound <- err }); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if p := <-multi; p.Status() != pdu.ROK {
+		t.Errorf("submit_multi_resp %X", p)
+	}
+	if err := <-unbound; err != nil {
+		t.Errorf("unbind: %v", err)
+	}
+	if got := destsOf(t, a.smsc.of("parcels")[0]); len(got) != 1 || got[0] != digits(elsewhere) {
+		t.Errorf("the SMSC got %q, want the one that could not be looked up", got)
+	}
+	if n, d := a.reasoned(msg.ReasonExternalFault), a.reasoned(msg.ReasonDivert); n != 1 || d != 1 {
+		t.Errorf("%d faults, %d diverted, want one of each", n, d)
+	}
+}
+
+// TestSubmitMultiAsksNotForNothing: who is the SMSC's anyway is not asked about,
+// and a submit_multi of these alone passes as it came.
+func TestSubmitMultiAsksNotForNothing(t *testing.T) {
 	s := newSecond(t)
 	s.knows(elsewhere, farBearer)
 	a := newAppNode(t, s.config)
-	acc := a.g.accountNamed("parcels")
-	var m pdu.SM
-	if err := m.DecodeMessage(to(elsewhere, nil)); err != nil {
+	esme := bind(t, a.addr(), "parcels", 0x34)
+	m := pdu.Multi{
+		Source: pdu.Address{TON: 5, Addr: []byte("Parcel24")}, ESMClass: 0x40, ShortMessage: []byte("\x05\x00\x03\x07\x02\x01a part"),
+		Dests: pdu.DestAddress{Flag: pdu.DestSME, Address: pdu.Address{TON: 1, NPI: 1, Addr: []byte(digits(elsewhere))}}.Append(nil),
+	}
+	if p := esme.ask(m.Append(nil, 0)); p.Status() != pdu.ROK || len(s.asked) != 0 || a.reasoned(msg.ReasonLongMessage) != 1 {
+		t.Errorf("a part: %X, asked %q, %v", p, s.asked, a.g.counters().Reasons)
+	}
+	if err := a.g.mode.set(route.Off); err != nil {
 		t.Fatal(err)
 	}
-	if _, r := a.g.toldOf(acc, &m, elsewhere); r != msg.ReasonExternalPending {
-		t.Errorf("at first: %q, want external-pending", r)
-	}
-	a.until("it is known", func() bool {
-		e, r := a.g.toldOf(acc, &m, elsewhere)
-		return r == msg.NoReason && e.Active()
-	})
-	if s.of(elsewhere) != 1 {
-		t.Errorf("asked %d times", s.of(elsewhere))
+	if p := esme.ask(multiTo(elsewhere, nobodyHere)); p.Status() != pdu.ROK || len(s.asked) != 0 {
+		t.Errorf("with the switch off: %X, asked %q", p, s.asked)
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 // journal have the same.
 func TestTraceNamesBinds(t *testing.T) {
 	a := newAppNode(t, func(text string) string { return text + "[log]\nmessages = \"all\"\n" })
+	c := &control{a.g}
 	bind(t, a.addr(), "another", 0x34)
+	a.until("it is the first", func() bool { return len(c.Sessions()) == 1 })
 	r := bindReceiver(t, a.addr(), "parcels", 0x34)
 	r.resp = func(n int) pdu.Status { return []pdu.Status{pdu.ROK, pdu.RINVDSTADR}[n] }
-	c := &control{a.g}
 	var came string
 	for _, s := range c.Sessions() {
 		if s.SystemID == "parcels" {

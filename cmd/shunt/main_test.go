@@ -21,6 +21,7 @@ import (
 	"shunt/gateway/audit"
 	"shunt/gateway/config"
 	"shunt/gateway/noc"
+	"shunt/test/sim/pki"
 )
 
 // asProcess makes this test binary behave as the command: "gateway" with the
@@ -175,7 +176,11 @@ func (p *process) signal(t *testing.T) {
 // The real gateway starts, answers its operators, keeps its switch over a
 // restart, and ends with the first signal.
 func TestRun(t *testing.T) {
-	file, socket := transit(t, "")
+	key := filepath.Join(t.TempDir(), "chat.p8")
+	if err := pki.WriteAPNsKey(key); err != nil {
+		t.Fatal(err)
+	}
+	file, socket := transit(t, fmt.Sprintf("[[app]]\nid = \"chat\"\n[app.apns]\nteam_id = \"ABCDE12345\"\nkey_id = \"FGHIJ67890\"\ntopic = \"com.example.chat\"\nendpoint = \"https://127.0.0.1:9\"\nkey_file = %q\n", key))
 	for range 2 {
 		p := startProcess(t, "gateway", "run", "-c", file)
 		p.await(t, "serving")

@@ -193,6 +193,7 @@ reasons      divert 12, unregistered 88
 pushes       none
 fallback     sent 1, retried 0, resubmitted 0
 receipts     sent 5, waiting 0
+replies      waiting 0, delivered 0, refused 0, given up 0
 spool        3 of 1000: PUSHED 2, FALLBACK 1; receipts due 0
 finished     DELIVERED 9
 commits      0, last 0s, slowest 0s, failed 1

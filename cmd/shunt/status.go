@@ -81,6 +81,7 @@ func (a *app) printStatus(st *noc.Status, now time.Time) error {
 		row(w, "fallback", fmt.Sprintf("sent %d, retried %d, resubmitted %d", c.FallbackSent, c.FallbackRetried, c.FallbackResubmitted))
 		row(w, "receipts", fmt.Sprintf("sent %d, waiting %d", c.ReceiptsSent, c.ReceiptsWaiting))
 		s := &st.Spool
+		row(w, "replies", fmt.Sprintf("waiting %d, delivered %d, refused %d, given up %d", s.Replies, s.RepliesDelivered, s.RepliesRefused, s.RepliesGivenUp))
 		row(w, "spool", fmt.Sprintf("%d of %d: %s; receipts due %d", s.LiveTotal, s.Max, counts(s.Live), s.ReceiptsDue))
 		row(w, "finished", counts(s.Finals))
 		commit := fmt.Sprintf("%d, last %s, slowest %s", s.Commits, s.CommitLast.Round(time.Microsecond), s.CommitMax.Round(time.Microsecond))

@@ -112,15 +112,20 @@ type followedStep struct {
 func (a *app) followTrace(ctx context.Context, n *noc.Client, what string, all []noc.Trace) (err error) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	seen := make(map[string]int) // steps of each message
+	seen := make(map[followedStep]bool) // one that comes late may stand before others
 	for {
 		open := false
 		for i := len(all) - 1; i >= 0; i-- {
 			t := &all[i]
 			open = open || !t.State.Final() || t.ReceiptDue
-			for _, s := range t.Steps[min(seen[t.ID], len(t.Steps)):] {
+			for _, s := range t.Steps {
+				step := followedStep{t.ID, s}
+				if seen[step] {
+					continue
+				}
+				seen[step] = true
 				if a.json {
-					err = json.NewEncoder(a.out).Encode(followedStep{t.ID, s})
+					err = json.NewEncoder(a.out).Encode(step)
 				} else {
 					_, err = fmt.Fprintln(a.out, strings.TrimRight(fmt.Sprintf("%s  %s  %s  %s  %s  %s", stamp(s.At), t.ID, s.Event, s.To, s.Reason, s.Detail), " "))
 				}
@@ -128,7 +133,6 @@ func (a *app) followTrace(ctx context.Context, n *noc.Client, what string, all [
 					return fmt.Errorf("write the output: %w", err)
 				}
 			}
-			seen[t.ID] = len(t.Steps)
 		}
 		if err := a.flush(); err != nil || !open {
 			return err

@@ -7,6 +7,7 @@
 //	Ask        else the message waits for the number's flight: one look-up for all
 //	           that ask about the number meanwhile, which go on in their order
 //	           when it is answered
+//	AskAll     the same for all destinations of a submit_multi at once
 //	registry   what is known is told the registry here before anybody goes on, so
 //	           that pushes, claims and a restart find it
 //

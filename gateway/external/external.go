@@ -3,6 +3,8 @@ package external
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,16 +160,54 @@ func (r *Registries) Ask(n msg.Number, then func(msg.Reason)) bool {
 	if r.waiting >= maxWaiting {
 		return false
 	}
+	r.queue(n, then)
+	return true
+}
+
+// AskAll has the numbers that are the keys of answers looked up at the same time,
+// puts what Look would say of each beside it, and then calls then, on another
+// goroutine. Behind each number it stands where one Ask would: who asked earlier
+// goes on first, who asks later when then has returned. then may block; answers
+// are its own from there. False: too many wait, and none is asked about.
+func (r *Registries) AskAll(answers map[msg.Number]msg.Reason, then func()) bool {
+	var mu sync.Mutex // of left and answers
+	left, done := len(answers), make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting+left > maxWaiting {
+		return false
+	}
+	// Under one lock all flights get their callers in one order: flights that wait
+	// for each other here wait for those that asked earlier, and never in a ring.
+	for _, n := range slices.Collect(maps.Keys(answers)) {
+		r.queue(n, func(reason msg.Reason) {
+			mu.Lock()
+			answers[n] = reason
+			left--
+			last := left == 0
+			mu.Unlock()
+			if !last {
+				<-done
+				return
+			}
+			then()
+			close(done)
+		})
+	}
+	return true
+}
+
+// queue puts then behind the look-up of n; mu is held.
+func (r *Registries) queue(n msg.Number, then func(msg.Reason)) {
 	r.waiting++
 	if f := r.flights[n]; f != nil {
 		f.waiting = append(f.waiting, then)
-		return true
+		return
 	}
 	f := &flight{waiting: []func(msg.Reason){then}}
 	r.flights[n] = f
 	r.flying.Add(1)
 	go r.fly(n, f)
-	return true
 }
 
 // fly looks up once, and lets everybody go on who waits.

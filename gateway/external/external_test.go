@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -403,6 +404,114 @@ func TestOneLookup(t *testing.T) {
 		g.looks("then", number, msg.NoReason, Go)
 		if n := g.Waiting(); n != 0 {
 			t.Errorf("%d wait", n)
+		}
+	})
+}
+
+// asks is an AskAll with what it is told in one place.
+func (g *rig) askAll(numbers []msg.Number, then func(map[msg.Number]msg.Reason)) bool {
+	answers := make(map[msg.Number]msg.Reason)
+	for _, n := range numbers {
+		answers[n] = msg.NoReason
+	}
+	return g.AskAll(answers, func() { then(answers) })
+}
+
+// TestAskAll: all are looked up at once, each once, and nothing goes on before the
+// last is answered; behind each number everybody keeps his place.
+func TestAskAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		release := make(chan struct{})
+		g.server.set(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, number.String()[1:]) {
+				return saying(404, "")(r)
+			}
+			<-release
+			return saying(404, "")(r)
+		})
+		var mu sync.Mutex
+		var order []string
+		note := func(what string) { mu.Lock(); order = append(order, what); mu.Unlock() }
+		g.Ask(number+1, func(msg.Reason) { note("before") })
+		if !g.askAll([]msg.Number{number, number + 1, number + 2}, func(got map[msg.Number]msg.Reason) {
+			note("all")
+			if len(got) != 3 || got[number] != msg.ReasonUnregistered || got[number+1] != msg.ReasonUnregistered || got[number+2] != msg.ReasonUnregistered {
+				t.Errorf("answers %v", got)
+			}
+		}) {
+			t.Fatal("AskAll() = false")
+		}
+		g.Ask(number, func(msg.Reason) { note("after") })
+		synctest.Wait()
+		if len(order) != 0 || g.server.requests() != 3 {
+			t.Errorf("before the last answer: %q after %d requests, want nothing after three", order, g.server.requests())
+		}
+		close(release)
+		synctest.Wait()
+		if want := []string{"before", "all", "after"}; !slices.Equal(order, want) {
+			t.Errorf("order %q, want %q", order, want)
+		}
+		if g.Waiting() != 0 || g.flying.Load() != 0 {
+			t.Errorf("%d wait", g.Waiting())
+		}
+
+		g.mu.Lock()
+		g.waiting = maxWaiting - 1
+		g.mu.Unlock()
+		if g.askAll([]msg.Number{number + 20, number + 21}, func(map[msg.Number]msg.Reason) { t.Error("it was told") }) || g.flying.Load() != 0 {
+			t.Error("AskAll() of two where one may wait still")
+		}
+		if !g.askAll([]msg.Number{number + 20}, func(map[msg.Number]msg.Reason) {}) {
+			t.Error("AskAll() of one = false")
+		}
+		synctest.Wait()
+	})
+}
+
+// TestAskAllCrossing: whatever sets of numbers are asked about at once, none waits
+// in a ring, and two that share a number go on in one order for all that they
+// share.
+func TestAskAllCrossing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, func(o *Options) { o.Concurrency = 100 })
+		g.server.set(saying(404, ""))
+		var mu sync.Mutex
+		last := map[msg.Number]int{} // of each number's callers, in the order in which they asked
+		asked := 0
+		var callers sync.WaitGroup
+		for c := range 8 {
+			callers.Go(func() {
+				rnd := rand.New(rand.NewPCG(uint64(c), 1))
+				for range 200 {
+					var all []msg.Number
+					for range 1 + rnd.IntN(4) {
+						all = append(all, number+msg.Number(rnd.IntN(6)))
+					}
+					mu.Lock() // so that the order is known
+					asked++
+					turn := asked
+					ok := g.askAll(all, func(got map[msg.Number]msg.Reason) {
+						mu.Lock()
+						defer mu.Unlock()
+						for n := range got {
+							if last[n] > turn {
+								t.Errorf("%s: %d goes on after %d", n, turn, last[n])
+							}
+							last[n] = turn
+						}
+					})
+					mu.Unlock()
+					if !ok {
+						t.Error("AskAll() = false")
+					}
+				}
+			})
+		}
+		callers.Wait()
+		synctest.Wait()
+		if g.Waiting() != 0 || g.flying.Load() != 0 {
+			t.Errorf("%d wait in %d flights", g.Waiting(), g.flying.Load())
 		}
 	})
 }

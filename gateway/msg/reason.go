@@ -73,7 +73,7 @@ const (
 	ReasonExternalDown    // the registry cannot be reached, or its breaker is open
 	ReasonExternalTimeout // it did not answer in time
 	ReasonExternalFault   // its answer is of no use
-	ReasonExternalPending // it is being asked, and a submit_multi does not wait
+	ReasonExternalPending // it was taken off here while others of its submit_multi were asked about
 
 	ReasonNumberFull // as many messages for the number wait for its app as may
 	numReasons

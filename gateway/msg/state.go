@@ -106,6 +106,8 @@ const (
 	EvTurn                // everything before it between the same two is decided
 	EvWithdraw            // its ESME was told that it was not taken
 	EvNoticeDone          // the ESME took a notice, or will never get it
+	EvReply               // the app has answered it; of the trace alone
+	EvReplyDone           // the ESME took that reply, refused a part of it, or will never get it; of the trace alone
 	EvSMSEnroute          // the SMSC's intermediate notification
 	EvReceiptTried        // the ESME did not take a receipt or notice for now: changes nothing, but for the trace
 	numEvents
@@ -115,8 +117,8 @@ var eventNames = [numEvents]string{
 	"none", "accept", "push-begin", "push-accepted", "push-dead", "claim", "delivered", "read",
 	"claim-deadline", "lease-over", "sms-begin", "sms-accepted", "sms-temporary", "sms-permanent",
 	"sms-lost", "sms-resubmit", "sms-delivered", "sms-failed", "sms-expired", "validity-over", "receipt-done",
-	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done", "sms-enroute",
-	"receipt-tried",
+	"complete", "hold-deadline", "cancel", "replace", "due", "turn", "withdraw", "notice-done",
+	"reply", "reply-done", "sms-enroute", "receipt-tried",
 }
 
 func (e Event) String() string {

@@ -57,6 +57,7 @@ const (
 type importRun struct {
 	load    *registry.Load
 	country func(app string) number.Country
+	apps    apps  // at the beginning: a reload meanwhile changes nothing
 	columns []int // of CSV: which field is where
 	result  ImportResult
 	faults  []LineFault
@@ -98,7 +99,7 @@ func (s *Server) runImport(w http.ResponseWriter, r *http.Request, events *event
 	default:
 		return nil, problemf(http.StatusConflict, CodeConflict, "another import is under way: try again when it is done")
 	}
-	i := &importRun{load: s.o.Registry.NewLoad(s.o.TempDir), country: s.o.Country}
+	i := &importRun{load: s.o.Registry.NewLoad(s.o.TempDir), country: s.o.Country, apps: s.apps()}
 	defer i.load.Close()
 	i.result.DryRun = q.Get("dry_run") == "1"
 	if err := i.read(&patient{w: w, r: r.Body}, format); err != nil {
@@ -310,7 +311,10 @@ func (i *importRun) put(b *ImportLine) (p registry.Put, err error) {
 			return p, errors.New("bearer: want sha256: and 64 hexadecimal digits, or the bearer itself")
 		}
 	}
-	return p, checkPut(&p)
+	if err := checkPut(&p); err != nil {
+		return p, err
+	}
+	return p, i.apps.check(p.App)
 }
 
 // exportFile writes the registry as it is at one moment. Numbers, tokens and the

@@ -100,9 +100,10 @@ func TestImportRefusesWholly(t *testing.T) {
 		"+447700900043,chat,fcm,secret-token," + long + ",bearer-of-number-3,",
 		"+447700900043,chat,fcm,secret-token,phone,sha256:12,active",
 		"+447700900044,chat,fcm,secret-token,phone,bearer-of-number-1,active",
+		"+447700900045,chta,fcm,secret-token,phone,bearer-of-number-5,active",
 	}, "\n")
 	res, faults, err := r.load(text, FormatCSV, false, false)
-	wantProblem(t, "import", err, 400, CodeInvalid, "9 of 10 lines are wrong", "nothing was changed", "--skip-bad")
+	wantProblem(t, "import", err, 400, CodeInvalid, "10 of 11 lines are wrong", "nothing was changed", "--skip-bad")
 	want := []string{
 		`3:1: number "••••": not an E.164 number: want 7 to 15 digits, country code first, with or without a leading +`,
 		`4:20: platform: invalid registration: want apns or fcm`,
@@ -113,6 +114,7 @@ func TestImportRefusesWholly(t *testing.T) {
 		`9:37: device: want 1 to 64 printable ASCII characters without blanks or slash`,
 		`10:43: bearer: want sha256: and 64 hexadecimal digits, or the bearer itself`,
 		`11:0: bearer: line 2 has it too, and it can be of one device only`,
+		`12:15: app: invalid registration: "chta" is not in the configuration: want chat, bank or bavard`,
 	}
 	if diff := cmp.Diff(want, faults); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
@@ -121,11 +123,11 @@ func TestImportRefusesWholly(t *testing.T) {
 		t.Errorf("result %+v, count %+v, want nothing", res, n)
 	}
 	res, _, err = r.load(text, FormatCSV, true, true)
-	if want := (ImportResult{Lines: 10, Wrong: 9, DryRun: true}); res != want || err != nil {
+	if want := (ImportResult{Lines: 11, Wrong: 10, DryRun: true}); res != want || err != nil {
 		t.Errorf("dry run = %+v, %v, want %+v", res, err, want)
 	}
 	res, _, err = r.load(text, FormatCSV, true, false)
-	if want := (ImportResult{Lines: 10, Wrong: 9, Put: 1}); res != want || err != nil || r.reg.Count().Numbers != 1 {
+	if want := (ImportResult{Lines: 11, Wrong: 10, Put: 1}); res != want || err != nil || r.reg.Count().Numbers != 1 {
 		t.Errorf("import without the bad = %+v, %v, want %+v", res, err, want)
 	}
 	for name, text := range map[string]string{

@@ -50,6 +50,10 @@ func (s *Web) writeMetrics(w io.Writer) {
 	counter(w, "shunt_fallback_resubmitted_total", c.FallbackResubmitted)
 	counter(w, "shunt_receipts_sent_total", c.ReceiptsSent)
 	gauge(w, "shunt_receipts_waiting", float64(c.ReceiptsWaiting))
+	counter(w, "shunt_replies_delivered_total", st.Spool.RepliesDelivered)
+	counter(w, "shunt_replies_refused_total", st.Spool.RepliesRefused)
+	counter(w, "shunt_replies_given_up_total", st.Spool.RepliesGivenUp)
+	gauge(w, "shunt_replies_waiting", float64(st.Spool.Replies))
 	if t := c.Traces; t != nil {
 		counter(w, "shunt_otel_sent_total", t.Sent)
 		counter(w, "shunt_otel_dropped_total", t.Dropped)

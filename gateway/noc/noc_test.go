@@ -38,6 +38,7 @@ type testGateway struct {
 	drain  Drain
 	panics bool
 	status Status
+	apps   []string
 }
 
 func (g *testGateway) Status() Status {
@@ -107,7 +108,7 @@ func (g *testGateway) Erase(_ context.Context, n msg.Number) (Erased, error) {
 func (g *testGateway) Prove(context.Context) (Proof, bool) { return Proof{}, true }
 
 func (g *testGateway) Names() (accounts, apps []string) {
-	return []string{"bank", "shop"}, []string{"chat"}
+	return []string{"bank", "shop"}, g.apps
 }
 
 func (g *testGateway) Reload(context.Context) (Reload, error) {
@@ -167,7 +168,7 @@ func (l *logBuffer) String() string {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rig{t: t, gateway: &testGateway{mode: "on"}, log: &logBuffer{}, socket: filepath.Join(dir, "run", "noc.sock")}
+	r := &rig{t: t, gateway: &testGateway{mode: "on", apps: []string{"chat", "bank", "bavard"}}, log: &logBuffer{}, socket: filepath.Join(dir, "run", "noc.sock")}
 	var err error
 	if r.reg, err = registry.Open(registry.Options{Dir: filepath.Join(dir, "registry")}); err != nil {
 		t.Fatal(err)
@@ -289,7 +290,7 @@ func TestStatus(t *testing.T) {
 		}},
 		Spool: spool.Stats{
 			Live: map[msg.State]int{msg.Pushed: 2}, LiveTotal: 2, ReceiptsDue: 1, Queued: 3, Max: 9, Puts: 10, Events: 11, Replays: 12,
-			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17,
+			Refused: 13, Superseded: 14, Full: 15, Finals: map[msg.State]uint64{msg.Delivered: 16}, Commits: 17, Replies: 18, RepliesDelivered: 19, RepliesRefused: 20, RepliesGivenUp: 21,
 			CommitTime: 1500 * time.Millisecond, CommitMax: 20 * time.Millisecond, CommitLast: 3 * time.Microsecond,
 			Failures: 1, Doubtful: 2, SetAside: 3, LastError: errors.New("disk full"), LastErrorAt: when,
 		},

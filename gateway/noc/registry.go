@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"shunt/gateway/msg"
 	"shunt/store/registry"
@@ -70,6 +72,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	p, err := b.registryPut(n)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.apps().check(p.App); err != nil {
 		return nil, err
 	}
 	if err := s.begin(r, fmt.Sprintf("number=%s app=%s platform=%s device=%s state=%s", n.Masked(), p.App, p.Platform, p.Device, stateOf(p.Active)), false); err != nil {
@@ -138,6 +143,35 @@ func (p *Put) registryPut(n msg.Number) (registry.Put, error) {
 		Number: n, App: p.App, Platform: platform, Token: p.Token, Device: p.Device,
 		Bearer: p.Bearer, Active: p.State != stateInactive, Sandbox: p.Sandbox,
 	}, nil
+}
+
+// apps are the ids of those in the configuration in use. A device of any other
+// can never be pushed to.
+type apps []string
+
+func (s *Server) apps() apps {
+	_, ids := s.o.Gateway.Names()
+	return ids
+}
+
+// check refuses an app that is not configured; the error begins with the field.
+func (a apps) check(id string) error {
+	switch {
+	case slices.Contains(a, id):
+		return nil
+	case len(a) == 0:
+		return fmt.Errorf("app: %w: %.*q is not in the configuration, which has no [[app]]", registry.ErrInvalid, registry.MaxName, id)
+	}
+	return fmt.Errorf("app: %w: %.*q is not in the configuration: want %s", registry.ErrInvalid, registry.MaxName, id, orOf(a))
+}
+
+// orOf lists what may be: a, b or c.
+func orOf(all []string) string {
+	last := len(all) - 1
+	if last == 0 {
+		return all[0]
+	}
+	return strings.Join(all[:last], ", ") + " or " + all[last]
 }
 
 func registrationOf(reg registry.Registration, clear bool) Registration {

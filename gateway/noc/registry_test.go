@@ -76,8 +76,29 @@ func TestPutGetRemove(t *testing.T) {
 func TestPutRefusals(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
+	for _, c := range []struct{ app, want string }{
+		{"chta", `app: invalid registration: "chta" is not in the configuration: want chat, bank or bavard`},
+		{"Chat", `"Chat" is not`},
+		{"", `app: `},
+		{strings.Repeat("x", 9000), "is not in the configuration"},
+	} {
+		_, err := r.Put(ctx, alice.String(), Put{App: c.app, Platform: "fcm", Token: "t"}, false)
+		wantProblem(t, "put of an unknown app", err, 400, CodeInvalid, c.want)
+		if len(err.Error()) > 300 {
+			t.Errorf("put of an app of %d octets = an error of %d", len(c.app), len(err.Error()))
+		}
+	}
+	if n := r.reg.Count(); n.Numbers != 0 {
+		t.Errorf("%d numbers are registered for unknown apps, want none", n.Numbers)
+	}
+	r.gateway.apps = nil
+	_, err := r.Put(ctx, alice.String(), Put{App: "chat", Platform: "fcm", Token: "t"}, false)
+	wantProblem(t, "put without any app", err, 400, CodeInvalid, "app:", `"chat"`, "has no [[app]]")
+	r.gateway.apps = []string{"chat"}
+	_, err = r.Put(ctx, alice.String(), Put{App: "bank", Platform: "fcm", Token: "t"}, false)
+	wantProblem(t, "put of another app than the one", err, 400, CodeInvalid, "want chat")
 	r.put(alice, Put{App: "chat", Platform: "fcm", Token: "t", Device: "phone", Bearer: "bearer-of-the-phone"})
-	_, err := r.Put(ctx, bob.String(), Put{App: "chat", Platform: "fcm", Token: "t", Bearer: "bearer-of-the-phone"}, false)
+	_, err = r.Put(ctx, bob.String(), Put{App: "chat", Platform: "fcm", Token: "t", Bearer: "bearer-of-the-phone"}, false)
 	wantProblem(t, "put of somebody's bearer", err, 409, CodeConflict, "give another")
 	for i := 1; i < registry.MaxDevices; i++ {
 		r.put(alice, Put{App: "chat", Platform: "fcm", Token: "t", Device: fmt.Sprint("d", i)})

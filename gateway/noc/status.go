@@ -36,6 +36,10 @@ type spoolJSON struct {
 	Superseded  uint64               `json:"superseded"`
 	Full        uint64               `json:"full"`
 	Finals      map[msg.State]uint64 `json:"finals"`
+	Replies     int                  `json:"replies_waiting"`
+	Delivered   uint64               `json:"replies_delivered"`
+	Unwanted    uint64               `json:"replies_refused"`
+	GivenUp     uint64               `json:"replies_given_up"`
 	Commits     uint64               `json:"commits"`
 	CommitTime  float64              `json:"commit_seconds"`
 	CommitMax   float64              `json:"commit_max_seconds"`
@@ -51,6 +55,7 @@ func spoolToJSON(s *spool.Stats) spoolJSON {
 	j := spoolJSON{
 		Live: s.Live, LiveTotal: s.LiveTotal, ReceiptsDue: s.ReceiptsDue, Queued: s.Queued, Max: s.Max,
 		Puts: s.Puts, Events: s.Events, Replays: s.Replays, Refused: s.Refused, Superseded: s.Superseded, Full: s.Full,
+		Replies: s.Replies, Delivered: s.RepliesDelivered, Unwanted: s.RepliesRefused, GivenUp: s.RepliesGivenUp,
 		Finals: s.Finals, Commits: s.Commits,
 		CommitTime: s.CommitTime.Seconds(), CommitMax: s.CommitMax.Seconds(), CommitLast: s.CommitLast.Seconds(),
 		Failures: s.Failures, Doubtful: s.Doubtful, SetAside: s.SetAside, LastErrorAt: s.LastErrorAt,
@@ -65,6 +70,7 @@ func (j *spoolJSON) stats() spool.Stats {
 	s := spool.Stats{
 		Live: j.Live, LiveTotal: j.LiveTotal, ReceiptsDue: j.ReceiptsDue, Queued: j.Queued, Max: j.Max,
 		Puts: j.Puts, Events: j.Events, Replays: j.Replays, Refused: j.Refused, Superseded: j.Superseded, Full: j.Full,
+		Replies: j.Replies, RepliesDelivered: j.Delivered, RepliesRefused: j.Unwanted, RepliesGivenUp: j.GivenUp,
 		Finals: j.Finals, Commits: j.Commits,
 		CommitTime: seconds(j.CommitTime), CommitMax: seconds(j.CommitMax), CommitLast: seconds(j.CommitLast),
 		Failures: j.Failures, Doubtful: j.Doubtful, SetAside: j.SetAside, LastErrorAt: j.LastErrorAt,

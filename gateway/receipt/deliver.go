@@ -254,7 +254,7 @@ func (d *Deliverer) abandon(l *line, q queued, why msg.Reason) {
 	d.finished(l, q)
 	if q.reply {
 		d.o.Log.Warn("reply given up", "reply_id", q.id.String(), "esme", l.account.SystemID, "reason", why.String())
-		d.postReply(q, true)
+		d.postReply(spool.Taken{ID: q.id, Part: q.part, Whole: true, At: d.o.Now(), Reason: why})
 		return
 	}
 	detail := ""
@@ -327,7 +327,7 @@ func (d *Deliverer) answered(l *line, q queued, way trip, resp pdu.PDU, err erro
 		d.Sent.Add(1)
 	}
 	if q.reply { // counted before the next part goes: parts are counted in order
-		d.postReply(q, false)
+		d.postReply(spool.Taken{ID: q.id, Part: q.part, At: now, Reason: reason, Detail: detail})
 		d.finished(l, q)
 		return
 	}

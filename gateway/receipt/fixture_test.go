@@ -80,9 +80,7 @@ func (s lateSpool) Message(id msg.ID) (*spool.Message, error) { return s.f.spool
 
 func (s lateSpool) Reply(id msg.ID) (*spool.Reply, error) { return s.f.spool.Reply(id) }
 
-func (s lateSpool) ReplyTaken(id msg.ID, part int, whole bool, done func(error)) {
-	s.f.spool.ReplyTaken(id, part, whole, done)
-}
+func (s lateSpool) ReplyTaken(t spool.Taken, done func(error)) { s.f.spool.ReplyTaken(t, done) }
 
 func (s lateSpool) Post(e spool.Event, done func(spool.Result)) {
 	s.f.mu.Lock()

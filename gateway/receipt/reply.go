@@ -16,7 +16,7 @@ import (
 // Replies is what a Deliverer needs of the spool for replies.
 type Replies interface {
 	Reply(id msg.ID) (*spool.Reply, error)
-	ReplyTaken(id msg.ID, part int, whole bool, done func(error))
+	ReplyTaken(t spool.Taken, done func(error))
 }
 
 // ErrReplyText says that a text cannot be sent as a reply.
@@ -118,14 +118,14 @@ func (d *Deliverer) buildReply(q queued, version byte) (p pdu.PDU, owed bool, er
 	return p, true, err
 }
 
-// postReply has the spool count a part as taken, and asks again until it has:
+// postReply has the spool note what became of a part, and asks again until it has:
 // the next start would send it once more.
-func (d *Deliverer) postReply(q queued, whole bool) {
-	d.o.Replies.ReplyTaken(q.id, q.part, whole, func(err error) {
+func (d *Deliverer) postReply(t spool.Taken) {
+	d.o.Replies.ReplyTaken(t, func(err error) {
 		switch {
 		case err == nil, errors.Is(err, spool.ErrNotFound), errors.Is(err, spool.ErrClosed):
 		default: // the disk refused it
-			time.AfterFunc(writeRest, func() { d.postReply(q, whole) })
+			time.AfterFunc(writeRest, func() { d.postReply(t) })
 		}
 	})
 }

@@ -158,9 +158,10 @@ func (t *traces) find(ctx context.Context, txn *badger.Txn) error {
 		if live {
 			continue
 		}
-		err := everyVersion(ctx, txn, idKey(kStep, id), func(key, _ []byte) { t.add(key) })
-		if err != nil {
-			return err
+		for _, kind := range [...]byte{kStep, kReplySteps} {
+			if err := everyVersion(ctx, txn, idKey(kind, id), func(key, _ []byte) { t.add(key) }); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -269,6 +270,7 @@ func (t *traces) reply(key, value []byte) {
 	if _, twice := t.keys[string(key)]; !twice {
 		t.replies++
 		t.add(key)
+		t.add(replyStepsKey(r.Message, id)) // of a message that was erased before
 	}
 }
 

@@ -103,7 +103,7 @@ func TestErase(t *testing.T) {
 		wantState(t, s, "the live one", live.ID, msg.Accepted)
 
 		finish(s, live)
-		s.ReplyTaken(reply.ID, 0, true, func(err error) {
+		s.ReplyTaken(Taken{ID: reply.ID, Whole: true, Reason: msg.ReasonDeadline}, func(err error) {
 			if err != nil {
 				t.Errorf("ReplyTaken() = %v", err)
 			}
@@ -113,7 +113,7 @@ func TestErase(t *testing.T) {
 		if err != nil || e.Pending != 0 || e.Messages != 1 || e.Replies != 1 {
 			t.Fatalf("the second Erase() = %+v, %v, want the message and the reply", e, err)
 		}
-		if found := holds(t, dir, append(person, "LIVE-TEXT")...); len(found) > 0 {
+		if found := holds(t, dir, append(person, "LIVE-TEXT", "reply="+reply.ID.String())...); len(found) > 0 {
 			t.Errorf("after the second Erase: %q", found)
 		}
 		if e, err := s.Erase(t.Context(), n); err != nil || e != (Erased{}) {

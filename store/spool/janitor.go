@@ -63,7 +63,7 @@ func (s *Spool) clean() {
 
 // sweep deletes all that is over at now.
 func (s *Spool) sweep(now time.Time) error {
-	for _, part := range []func(time.Time) (more bool, err error){s.sweepByID, s.sweepLate} {
+	for _, part := range []func(time.Time) (more bool, err error){s.sweepByID, s.sweepLate, s.sweepReplies} {
 		for more := true; more; {
 			select {
 			case <-s.stopped:

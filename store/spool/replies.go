@@ -48,6 +48,8 @@ const (
 const (
 	kReply = 'R' // id → reply that waits
 	kOnce  = 'I' // Once.Key → the rest of it
+
+	kReplySteps = 'Q' // message, reply → the reply's steps in the message's trace
 )
 
 // replyOp is one entry of the queue of replies.
@@ -55,9 +57,7 @@ type replyOp struct {
 	put  *Reply
 	once *Once // with put; may be nil
 
-	id    msg.ID // without put: of the reply whose part was taken
-	part  int
-	whole bool // all of its parts are done with
+	taken Taken // without put
 
 	done func(prev *Once, err error)
 }
@@ -72,6 +72,9 @@ type replies struct {
 	queue   []replyOp
 	live    map[msg.ID]struct{} // that wait
 	closing bool
+
+	delivered, refused, givenUp uint64 // replies, since Open
+
 	started bool
 
 	wake    chan struct{} // holds one when the queue may not be empty
@@ -103,11 +106,21 @@ func (s *Spool) PutReply(r *Reply, once *Once, done func(prev *Once, err error))
 	s.replies.push(replyOp{put: r, once: once, done: done})
 }
 
-// ReplyTaken says that the ESME has answered a part of a reply, counted from 0,
-// or, with whole, that nothing more is to be done for it. done is called once
-// that is on stable storage, or with why not, under the same rules as PutReply's.
-func (s *Spool) ReplyTaken(id msg.ID, part int, whole bool, done func(error)) {
-	s.replies.push(replyOp{id: id, part: part, whole: whole, done: func(_ *Once, err error) { done(err) }})
+// Taken is what became of a part of a reply.
+type Taken struct {
+	ID    msg.ID // of the reply
+	Part  int    // counted from 0
+	Whole bool   // nothing more is to be done for the reply
+
+	At     time.Time
+	Reason msg.Reason // ReasonReceipt: the ESME took it; ReasonStatus: it refused it; or why nobody gets it
+	Detail string     // for the trace; none of the text
+}
+
+// ReplyTaken says what became of a part of a reply. done is called once that is
+// on stable storage, or with why not, under the same rules as PutReply's.
+func (s *Spool) ReplyTaken(t Taken, done func(error)) {
+	s.replies.push(replyOp{taken: t, done: func(_ *Once, err error) { done(err) }})
 }
 
 // Reply reads a reply that waits; ErrNotFound where there is none.
@@ -260,7 +273,7 @@ func (w *replies) commit(ops []replyOp) {
 		case room != nil:
 			res.err = room
 		case ops[i].put == nil:
-			res.gone, res.err = taken(txn, &ops[i])
+			res.gone, res.err = w.taken(txn, &ops[i].taken)
 			writes++
 		default:
 			w.add(txn, &ops[i], seen, waiting, res)
@@ -311,6 +324,9 @@ func (w *replies) add(txn *badger.Txn, op *replyOp, seen map[[32]byte]*Once, wai
 	if res.err = setReply(txn, op.put); res.err != nil {
 		return
 	}
+	if res.err = w.note(txn, op.put, nil); res.err != nil {
+		return
+	}
 	if op.once != nil {
 		if res.err = setOnce(txn, op.once, w.s.o.Now()); res.err != nil {
 			return
@@ -328,16 +344,22 @@ func (w *replies) waits(id msg.ID) bool {
 }
 
 // taken counts a part that the ESME has answered.
-func taken(txn *badger.Txn, op *replyOp) (gone msg.ID, err error) {
-	r, err := readReply(txn, op.id)
+func (w *replies) taken(txn *badger.Txn, t *Taken) (gone msg.ID, err error) {
+	r, err := readReply(txn, t.ID)
 	if err != nil {
-		return op.id, err
+		return t.ID, err
 	}
-	r.Taken = max(r.Taken, op.part+1)
-	if !op.whole && r.Taken < len(r.Parts) {
+	r.Taken = max(r.Taken, t.Part+1)
+	left := !t.Whole && r.Taken < len(r.Parts)
+	if !left || t.Reason != msg.ReasonReceipt {
+		if err := w.note(txn, r, t); err != nil {
+			return gone, err
+		}
+	}
+	if left {
 		return gone, setReply(txn, r)
 	}
-	return op.id, txn.Delete(idKey(kReply, op.id))
+	return t.ID, txn.Delete(idKey(kReply, t.ID))
 }
 
 // answer makes known what was committed.
@@ -353,6 +375,14 @@ func (w *replies) answer(ops []replyOp, results []replyResult) {
 		}
 		if id := results[i].gone; !id.IsZero() && results[i].err == nil {
 			delete(w.live, id)
+			switch t := &ops[i].taken; {
+			case t.Whole:
+				w.givenUp++
+			case t.Reason != msg.ReasonReceipt:
+				w.refused++
+			default:
+				w.delivered++
+			}
 		}
 	}
 	w.mu.Unlock()

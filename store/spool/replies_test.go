@@ -62,7 +62,7 @@ func (r *replyRig) put(reply *Reply, once *Once) (prev *Once, err error) {
 
 func (r *replyRig) taken(id msg.ID, part int, whole bool) error {
 	done := make(chan error, 1)
-	r.ReplyTaken(id, part, whole, func(err error) { done <- err })
+	r.ReplyTaken(Taken{ID: id, Part: part, Whole: whole, At: time.Now(), Reason: msg.ReasonReceipt, Detail: "ESME_ROK"}, func(err error) { done <- err })
 	return <-done
 }
 

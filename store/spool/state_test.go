@@ -192,7 +192,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("the matrix has no row for %s", s)
 		}
 	}
-	kinds := map[msg.Event]bool{msg.EvNone: true}
+	kinds := map[msg.Event]bool{msg.EvNone: true, msg.EvReply: true, msg.EvReplyDone: true} // of the trace alone, see below
 	for _, c := range columns {
 		kinds[c.kind] = true
 	}
@@ -206,7 +206,7 @@ func TestTable(t *testing.T) {
 // What is no event at all is refused everywhere.
 func TestTableRefusesUnknownEvents(t *testing.T) {
 	for _, s := range msg.States() {
-		for _, k := range []msg.Event{msg.EvNone, msg.Event(len(msg.Events())), 255} {
+		for _, k := range []msg.Event{msg.EvNone, msg.EvReply, msg.EvReplyDone, msg.Event(len(msg.Events())), 255} {
 			if to, v := Next(&Record{State: s}, &Event{Kind: k}); to != s || v != Refused {
 				t.Errorf("Next(%s, %s) = %s, %s; want refused", s, k, to, v)
 			}

@@ -26,6 +26,9 @@ type Stats struct {
 	Outcomes, OutcomesTaken                    uint64 // numbers of the last end, and of the last that is on record elsewhere
 	Finals                                     map[msg.State]uint64
 
+	Replies                                          int    // of the app's, that no ESME has taken yet
+	RepliesDelivered, RepliesRefused, RepliesGivenUp uint64 // by their last part; given up: nobody took them in time
+
 	Commits     uint64
 	CommitTime  time.Duration // of all commits, the fsync included
 	CommitMax   time.Duration
@@ -115,6 +118,9 @@ func (s *Spool) Stats() Stats {
 	s.queueMu.Lock()
 	st.Queued = len(s.queue)
 	s.queueMu.Unlock()
+	s.replies.mu.Lock()
+	st.Replies, st.RepliesDelivered, st.RepliesRefused, st.RepliesGivenUp = len(s.replies.live), s.replies.delivered, s.replies.refused, s.replies.givenUp
+	s.replies.mu.Unlock()
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()
 	st.Live = make(map[msg.State]int)

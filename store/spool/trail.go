@@ -53,7 +53,7 @@ func decodeSteps[B string | []byte](steps []Step, b B) ([]Step, error) {
 // Trace is everything that happened to a message, in order; ErrNotFound where
 // nothing is kept of it.
 func (s *Spool) Trace(id msg.ID) ([]Step, error) {
-	var steps []Step
+	var steps, answers []Step
 	latest, live := s.index.trailOf(id)
 	err := s.view(func(txn *badger.Txn) error {
 		if !live {
@@ -77,7 +77,9 @@ func (s *Spool) Trace(id msg.ID) ([]Step, error) {
 				return fmt.Errorf("trace of %s, step %d: %w", id, len(steps), err)
 			}
 		}
-		return nil
+		var err error
+		answers, err = replySteps(txn, id)
+		return err
 	})
 	if err != nil {
 		return steps, err
@@ -88,5 +90,5 @@ func (s *Spool) Trace(id msg.ID) ([]Step, error) {
 	if len(steps) == 0 {
 		return nil, ErrNotFound
 	}
-	return steps, nil
+	return withReplies(steps, answers), nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"shunt/gateway/noc"
+	"shunt/test/sim/pki"
 )
 
 // gateway is the real binary with a configuration of its own.
@@ -47,6 +48,16 @@ addr = %q
 system_id = "shunt"
 password_file = "own.password"
 
+# Registered numbers are of this app; nothing of these parts goes to them.
+[[app]]
+id = "chat"
+[app.apns]
+team_id = "ABCDE12345"
+key_id = "FGHIJ67890"
+key_file = "chat.p8"
+topic = "com.example.chat"
+endpoint = "https://127.0.0.1:9"
+
 [policy]
 divert_from = ["*"]
 
@@ -73,7 +84,8 @@ func startGateway(dir, shunt string, registered int, sinkAddr string) (*gateway,
 	socket := filepath.Join(dir, "noc.sock")
 	conf := filepath.Join(dir, "shunt.toml")
 	text := fmt.Sprintf(benchConfig, filepath.Join(dir, "data"), addr, sinkAddr, sinkAddr, socket)
-	err = errors.Join(os.WriteFile(conf, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "own.password"), []byte("secret"), 0o600))
+	err = errors.Join(os.WriteFile(conf, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "own.password"), []byte("secret"), 0o600),
+		pki.WriteAPNsKey(filepath.Join(dir, "chat.p8")))
 	if err != nil {
 		return nil, err
 	}

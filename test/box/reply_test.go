@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +58,36 @@ func (l *listener) next(t *testing.T) pdu.SM {
 	return pdu.SM{}
 }
 
+// shows waits until what an operator's command prints has all of that, and nothing
+// of the reply's text.
+func (g *site) shows(t *testing.T, command, arg string, want ...string) {
+	t.Helper()
+	args := []string{command, "--socket", g.socket}
+	if arg != "" {
+		args = append(args, arg)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(20 * time.Second); ; {
+		out, err := exec.Command(filepath.Join(bin, "shunt"), args...).CombinedOutput()
+		all := err == nil
+		for _, w := range want {
+			all = all && regexp.MustCompile(w).Match(out)
+		}
+		if bytes.Contains(out, []byte("Table for two")) {
+			t.Fatalf("shunt %s shows the text:\n%s", command, out)
+		}
+		if all {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("shunt %s never has all of %q, at last (%v):\n%s", command, want, err, out)
+		}
+	}
+}
+
 // TestReplyOutlivesKill9: a reply that was answered with 2xx comes to the ESME
 // after kill -9 and a restart, once, whoever repeats it.
 func TestReplyOutlivesKill9(t *testing.T) {
@@ -100,6 +133,8 @@ func TestReplyOutlivesKill9(t *testing.T) {
 	if string(m.Source.Addr) != number || string(m.Dest.Addr) != "Bank" || string(m.ShortMessage) != "Table for two" {
 		t.Errorf("deliver_sm %+v, want the reply from the subscriber", m)
 	}
+	g.shows(t, "trace", id, `(?m) reply +- +- +reply=s\w+ parts=1$`, `(?m) reply-done +- +receipt +reply=s\w+ ESME_ROK after [0-9.]+(µs|ms), bind=1 rx `)
+	g.shows(t, "status", "", `(?m)^replies +waiting 0, delivered 1, refused 0, given up 0$`)
 	// Were it to come twice, it would be before the next one.
 	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
