@@ -18,11 +18,11 @@ type queued struct {
 	id       msg.ID
 	notice   msg.Notice // 0: the final receipt
 	reply    bool       // id is a reply's
+	tries    uint32     // how often it was sent and not taken, since the start
 	part     int        // of the reply, counted from 0
 	deadline time.Time  // until then it waits for a bind
 	ends     ends
 	place    uint64 // among those of its account
-	tries    int    // how often it was sent and not taken, since the start
 }
 
 func (q *queued) kind() string {

@@ -228,7 +228,7 @@ func (w *outcomeWorld) batch(t *rapid.T) {
 			ID: rapid.SampledFrom(w.ids).Draw(t, "id"), Device: "phone",
 			Kind: rapid.SampledFrom([]msg.Event{
 				msg.EvClaim, msg.EvDelivered, msg.EvRead, msg.EvPushDead, msg.EvSMSBegin, msg.EvSMSPermanent,
-				msg.EvValidity, msg.EvCancel, msg.EvWithdraw, msg.EvReceiptDone,
+				msg.EvValidity, msg.EvCancel, msg.EvWithdraw, msg.EvReceiptDone, msg.EvReceiptTried,
 			}).Draw(t, "event"),
 		})
 	}

@@ -566,7 +566,7 @@ func (w *turnWorld) event(t *rapid.T, id msg.ID) Event {
 	e := Event{ID: id, Kind: rapid.SampledFrom([]msg.Event{
 		msg.EvPushBegin, msg.EvPushAccepted, msg.EvPushDead, msg.EvClaim, msg.EvClaim, msg.EvDelivered, msg.EvSMSBegin, msg.EvSMSBegin,
 		msg.EvSMSAccepted, msg.EvSMSAccepted, msg.EvSMSTemporary, msg.EvSMSPermanent, msg.EvSMSLost, msg.EvSMSResubmit,
-		msg.EvSMSDelivered, msg.EvCancel, msg.EvWithdraw, msg.EvReceiptDone, msg.EvReplace,
+		msg.EvSMSDelivered, msg.EvCancel, msg.EvWithdraw, msg.EvReceiptDone, msg.EvReceiptTried, msg.EvReplace,
 	}).Draw(t, "event"), Device: "phone", Peer: "own", SMSID: id.String()}
 	if e.Kind == msg.EvSMSBegin && !w.mayGo(id) {
 		e.Kind = msg.EvClaim // nobody begins before its turn
