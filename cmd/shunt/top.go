@@ -118,7 +118,7 @@ func (a *app) stream(c *cobra.Command, take func(*snapshot) (snapshot, error), o
 		if a.json {
 			err = json.NewEncoder(a.out).Encode(&s)
 		} else {
-			_, err = fmt.Fprintln(a.out, strings.TrimRight(screen(&s, nil, 80, 1000), "\n"))
+			_, err = fmt.Fprintln(a.out, strings.TrimRight(screen(&s, nil, nil, 80, 1000), "\n"))
 		}
 		if err != nil {
 			return fmt.Errorf("write the output: %w", err)
@@ -147,7 +147,7 @@ func (a *app) fullScreen(c *cobra.Command, take func(*snapshot) (snapshot, error
 	if _, err := tea.NewProgram(m, tea.WithContext(c.Context()), tea.WithInput(in), tea.WithOutput(a.terminal), tea.WithoutSignalHandler()).Run(); err != nil && c.Context().Err() == nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	return m.failed
+	return nil
 }
 
 func isTerminal(f *os.File) bool {
@@ -162,7 +162,7 @@ type topModel struct {
 	every         time.Duration
 	now           snapshot
 	took          history
-	failed        error // ends the program
+	silent        error // why there is no newer snapshot
 	width, height int
 }
 
@@ -192,25 +192,24 @@ func (m *topModel) Update(event tea.Msg) (tea.Model, tea.Cmd) {
 			return m, tea.Quit
 		}
 	case taken:
-		if e.err != nil {
-			m.failed = e.err
-			return m, tea.Quit
+		if m.silent = e.err; e.err == nil { // else the next one may be there: gateways restart
+			m.now = e.s
+			m.took.note(&e.s.Status)
 		}
-		m.now = e.s
-		m.took.note(&e.s.Status)
 		return m, m.next()
 	}
 	return m, nil
 }
 
 func (m *topModel) View() tea.View {
-	v := tea.NewView(screen(&m.now, m.took, m.width, m.height))
+	v := tea.NewView(screen(&m.now, m.took, m.silent, m.width, m.height))
 	v.AltScreen = true
 	return v
 }
 
-// screen draws a snapshot into so many columns and lines.
-func screen(s *snapshot, took history, width, height int) string {
+// screen draws a snapshot into so many columns and lines. silent is why there is
+// no newer one.
+func screen(s *snapshot, took history, silent error, width, height int) string {
 	st := &s.Status
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -219,6 +218,9 @@ func screen(s *snapshot, took history, width, height int) string {
 		state += ", DRAINING"
 	}
 	line("shunt %s  %s  up %s  %s  (q quits)", st.Node, st.Version, age(s.At, st.Started), state)
+	if silent != nil {
+		line("NO ANSWER since %s: %s", stamp(s.At), printableText(silent.Error()))
+	}
 	if len(st.FailOpen) > 0 {
 		line("FAIL OPEN %s", strings.Join(st.FailOpen, ", "))
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -49,16 +51,16 @@ func TestScreenFits(t *testing.T) {
 	for range 2 * sparkWidth {
 		took.note(&s.Status)
 	}
-	for _, line := range strings.Split(screen(&s, took, 80, 24), "\n") {
+	for _, line := range strings.Split(screen(&s, took, nil, 80, 24), "\n") {
 		if strings.HasPrefix(line, "answers") && !strings.HasSuffix(line, strings.Repeat("█", sparkWidth)) && !strings.HasSuffix(line, strings.Repeat("▁", sparkWidth)) {
 			t.Errorf("%q has no whole sparkline in 80 columns", line)
 		}
 	}
-	if out := screen(&s, took, 80, 24); strings.Count(out, "answers") != 2 || !strings.Contains(out, "smpp p50 12.35ms, p99 987.65ms █") {
+	if out := screen(&s, took, nil, 80, 24); strings.Count(out, "answers") != 2 || !strings.Contains(out, "smpp p50 12.35ms, p99 987.65ms █") {
 		t.Errorf("screen = %q, want both legs' answers", out)
 	}
 	for _, size := range [][2]int{{80, 24}, {200, 50}, {20, 5}, {1, 1}} {
-		lines := strings.Split(screen(&s, took, size[0], size[1]), "\n")
+		lines := strings.Split(screen(&s, took, errors.New("control socket: no answer"), size[0], size[1]), "\n")
 		if len(lines) > size[1] {
 			t.Errorf("%v: %d lines", size, len(lines))
 		}
@@ -67,6 +69,20 @@ func TestScreenFits(t *testing.T) {
 				t.Errorf("%v: a line of %d columns: %q", size, n, l)
 			}
 		}
+	}
+}
+
+// A gateway that restarts does not end the screen.
+func TestTopOverARestart(t *testing.T) {
+	m := &topModel{take: func(*snapshot) (snapshot, error) { return snapshot{}, nil }, now: snapshot{Status: busy()}, took: history{}, width: 80, height: 24}
+	if _, next := m.Update(taken{err: errors.New("control socket x: is the gateway running?")}); next == nil {
+		t.Fatal("nothing follows a snapshot that failed")
+	}
+	if v := fmt.Sprint(m.View().Content); !strings.Contains(v, "NO ANSWER since ") || !strings.Contains(v, "is the gateway running?") || !strings.Contains(v, "edge-1") {
+		t.Errorf("without an answer the screen is %q", v)
+	}
+	if _, next := m.Update(taken{s: snapshot{Status: busy()}}); next == nil || strings.Contains(fmt.Sprint(m.View().Content), "NO ANSWER") {
+		t.Errorf("after an answer the screen is %q", m.View().Content)
 	}
 }
 

@@ -165,7 +165,7 @@ func (d *Dispatcher) Observe(c *spool.Change) {
 		d.arrived(*r)
 	case c.Turn && (c.Event.Kind == msg.EvTurn || c.Event.Kind == msg.EvReplace):
 		d.fallback.add(smsOf(r, false))
-	case c.Event.Kind == msg.EvNoticeDone || c.Event.Kind == msg.EvReceiptTried: // nobody's turn, whatever the state
+	case c.Event.Kind == msg.EvNoticeDone || c.Event.Kind == msg.EvReceiptTried || c.Event.Kind == msg.EvSMSEnroute: // nobody's turn, whatever the state
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
 		d.unknown(*r)
 	case c.Event.Kind == msg.EvSMSTemporary:

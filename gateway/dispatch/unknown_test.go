@@ -285,6 +285,7 @@ func TestNoticeOfUnknown(t *testing.T) {
 		time.Sleep(unknownRest / 2)
 		b.do(spool.Event{ID: id, Kind: msg.EvReceiptTried})
 		b.do(spool.Event{ID: id, Kind: msg.EvNoticeDone, Notice: msg.NoticeEnroute})
+		b.do(spool.Event{ID: id, Kind: msg.EvSMSEnroute})
 		time.Sleep(unknownRest/2 + time.Second)
 		lose(2)
 		time.Sleep(unknownRest / 2)
