@@ -9,14 +9,20 @@ import (
 	"shunt/gateway/msg"
 )
 
-// BenchmarkPut is one durable put by each of many callers, who share fsyncs.
+// BenchmarkPut is one durable put by each of many callers, who share fsyncs, with
+// and without encryption at rest.
 func BenchmarkPut(b *testing.B) {
-	for _, callers := range []int{1, 256} { // of each processor
-		b.Run(fmt.Sprint("percpu=", callers), func(b *testing.B) {
-			r := start(b, Options{})
+	for _, c := range []struct {
+		callers int // of each processor
+		key     int // octets
+	}{{1, 0}, {256, 0}, {256, 32}} {
+		b.Run(fmt.Sprintf("percpu=%d/key=%d", c.callers, c.key), func(b *testing.B) {
+			r := start(b, Options{Key: make([]byte, c.key)})
 			var next atomic.Uint64
 			before := r.db.MaxVersion()
-			b.SetParallelism(callers)
+			b.SetParallelism(c.callers)
+			b.ResetTimer()
+			used := spent()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					n := testNumber + msg.Number(next.Add(1))
@@ -26,6 +32,7 @@ func BenchmarkPut(b *testing.B) {
 					}
 				}
 			})
+			b.ReportMetric(float64((spent()-used).Nanoseconds())/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(b.N)/float64(r.db.MaxVersion()-before), "puts/commit")
 		})
 	}

@@ -69,8 +69,8 @@ socket = %q
 `
 
 // startGateway starts the gateway in a folder of its own under dir, with that
-// many registered numbers.
-func startGateway(dir, shunt string, registered int, sinkAddr string) (*gateway, error) {
+// many registered numbers and more of a configuration.
+func startGateway(dir, shunt string, registered int, sinkAddr string, more ...string) (*gateway, error) {
 	dir, err := os.MkdirTemp(dir, "gateway-")
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func startGateway(dir, shunt string, registered int, sinkAddr string) (*gateway,
 	_ = l.Close()
 	socket := filepath.Join(dir, "noc.sock")
 	conf := filepath.Join(dir, "shunt.toml")
-	text := fmt.Sprintf(benchConfig, filepath.Join(dir, "data"), addr, sinkAddr, sinkAddr, socket)
+	text := fmt.Sprintf(benchConfig, filepath.Join(dir, "data"), addr, sinkAddr, sinkAddr, socket) + strings.Join(more, "")
 	err = errors.Join(os.WriteFile(conf, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "own.password"), []byte("secret"), 0o600),
 		pki.WriteAPNsKey(filepath.Join(dir, "chat.p8")))
 	if err != nil {

@@ -6,7 +6,7 @@
 //
 // The parts steady, accept, life, mixed, pending and churn are about diverted
 // messages: see divert.go and spool.go. The part registry is about ten million
-// numbers: see registry.go.
+// numbers: see registry.go; external and verification are in files of their names.
 //
 // Direct, the client talks to the sink. Through the gateway, a million numbers
 // are registered and every message is for one that is not, so that each costs
@@ -41,7 +41,7 @@ type options struct {
 
 func main() {
 	var o options
-	role := flag.String("role", "", "what this process is: sink, client, pace, kannel, gosmpp or spool; empty: the whole run")
+	role := flag.String("role", "", "what this process is: sink, client, pace, kannel, gosmpp, spool or unknown; empty: the whole run")
 	upstreamAddr := flag.String("upstream", "", "gosmpp: the sink's address")
 	addr := flag.String("addr", "", "sink: where to listen; client: where to connect")
 	conns := flag.Int("conns", 8, "client: connections")
@@ -52,11 +52,12 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.IntVar(&o.registered, "registered", 1_000_000, "numbers in the registry")
 	flag.IntVar(&o.numbers, "numbers", 10_000_000, "registry: numbers in it")
-	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,steady,accept,life,mixed,pending,churn,registry", "what to measure")
+	flag.StringVar(&o.parts, "parts", "relay,kannel,latency,idle,steady,accept,life,mixed,pending,churn,registry,external,verification", "what to measure")
 	flag.StringVar(&o.sim, "sim", "build/shuntsim", "the simulators' binary")
 	rate := flag.Int("rate", paceRate, "pace: submit_sms a second")
 	scheduled := flag.Bool("scheduled", false, "client, pace: to registered numbers, an hour ahead")
 	dir := flag.String("dir", "", "spool: where")
+	seed := flag.Uint64("seed", 0, "client: other numbers")
 	count := flag.Int("count", 0, "spool: messages")
 	churn := flag.Bool("churn", false, "spool: let them end")
 	flag.BoolVar(&o.jsonOut, "json", false, "print the figures as JSON")
@@ -66,11 +67,13 @@ func main() {
 	case "sink":
 		err = sink(*addr)
 	case "client":
-		err = client(*addr, *conns, *window, o.duration, *scheduled)
+		err = client(*addr, *conns, *window, o.duration, *scheduled, *seed)
 	case "pace":
 		err = pace(*addr, *conns, *rate, o.duration, *scheduled)
 	case "spool":
 		err = spoolRole(*dir, *count, *churn)
+	case "unknown":
+		err = unknown(*addr)
 	case "gosmpp":
 		err = goSMPPRelay(*addr, *upstreamAddr)
 	case "kannel":
@@ -78,7 +81,7 @@ func main() {
 	case "":
 		err = run(o)
 	default:
-		err = fmt.Errorf("role %q: want sink, client, pace, kannel, gosmpp, spool or nothing", *role)
+		err = fmt.Errorf("role %q: want sink, client, pace, kannel, gosmpp, spool, unknown or nothing", *role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -124,6 +127,8 @@ func run(o options) error {
 		{"pending", b.pending},
 		{"churn", b.churn},
 		{"registry", b.registry},
+		{"external", b.external},
+		{"verification", b.verification},
 	} {
 		if !slices.Contains(strings.Split(o.parts, ","), p.name) {
 			continue

@@ -77,7 +77,7 @@ func answer(out []byte, p pdu.PDU) []byte {
 }
 
 // client keeps its windows full for d and prints its figures.
-func client(addr string, conns, window int, d time.Duration, scheduled bool) error {
+func client(addr string, conns, window int, d time.Duration, scheduled bool, seed uint64) error {
 	var mu sync.Mutex
 	var total figures
 	var firstErr error
@@ -93,7 +93,7 @@ func client(addr string, conns, window int, d time.Duration, scheduled bool) err
 				defer c.Close()
 				<-start
 				var n, bad uint64
-				n, bad, err = fill(c, window, d, uint64(i), scheduled)
+				n, bad, err = fill(c, window, d, seed+uint64(i), scheduled)
 				mu.Lock()
 				total.Messages += n
 				total.Errors += bad

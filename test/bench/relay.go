@@ -91,18 +91,20 @@ func median(v []float64) float64 {
 
 // results are all figures of a run.
 type results struct {
-	Relay    []row            `json:"relay,omitempty"`
-	Kannel   *kannels         `json:"kannel,omitempty"`
-	Latency  *latency         `json:"latency,omitempty"`
-	Idle     *idle            `json:"idle,omitempty"`
-	Steady   *steady          `json:"steady,omitempty"`
-	Accept   *accept          `json:"accept,omitempty"`
-	Life     *life            `json:"life,omitempty"`
-	Mixed    *mixed           `json:"mixed,omitempty"`
-	Pending  *pending         `json:"pending,omitempty"`
-	Churn    *churn           `json:"churn,omitempty"`
-	Registry *registryFigures `json:"registry,omitempty"`
-	Failed   []string         `json:"failed,omitempty"`
+	Relay        []row            `json:"relay,omitempty"`
+	Kannel       *kannels         `json:"kannel,omitempty"`
+	Latency      *latency         `json:"latency,omitempty"`
+	Idle         *idle            `json:"idle,omitempty"`
+	Steady       *steady          `json:"steady,omitempty"`
+	Accept       *accept          `json:"accept,omitempty"`
+	Life         *life            `json:"life,omitempty"`
+	Mixed        *mixed           `json:"mixed,omitempty"`
+	Pending      *pending         `json:"pending,omitempty"`
+	Churn        *churn           `json:"churn,omitempty"`
+	Registry     *registryFigures `json:"registry,omitempty"`
+	External     []externalRow    `json:"external,omitempty"`
+	Verification *verified        `json:"verification,omitempty"`
+	Failed       []string         `json:"failed,omitempty"`
 }
 
 // print writes the figures as tables in Markdown, for docs/benchmarks.md.
@@ -132,6 +134,10 @@ func (r *results) print(w io.Writer) {
 		fmt.Fprintf(w, "\nRssAnon: %.1f MB without a bind, %.1f MB with %d idle ones\n", i.Before, i.After, i.Binds)
 	}
 	r.printDiverted(w)
+	printExternal(w, r.External)
+	if v := r.Verification; v != nil {
+		v.print(w)
+	}
 }
 
 func perSecond(v float64) string {
