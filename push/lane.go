@@ -235,7 +235,7 @@ func (ln *lane) dialled(c *http.ClientConn, err error, took time.Duration) *clie
 	if err != nil {
 		first := ln.pause == 0
 		ln.backOff()
-		if first && !ln.closed {
+		if first && !ln.closed && ln.link.gone.CompareAndSwap(false, true) {
 			ln.log.Warn("provider is unreachable", "err", err)
 		}
 		return nil
@@ -244,6 +244,7 @@ func (ln *lane) dialled(c *http.ClientConn, err error, took time.Duration) *clie
 		_ = c.Close()
 		return nil
 	}
+	ln.link.gone.Store(false)
 	cc := &clientConn{ClientConn: c}
 	ln.cur = cc
 	if ln.open == nil {

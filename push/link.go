@@ -53,6 +53,7 @@ type Link struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup // dials and closes under way
+	gone   atomic.Bool    // no lane has connected since one failed to: the log has it
 }
 
 // NewLink makes a Link; it connects when the first request comes, or with Warm.

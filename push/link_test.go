@@ -1,11 +1,13 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -271,6 +273,28 @@ func TestWarmDoesNotRepeat(t *testing.T) {
 	<-accepted
 	if n := dials.Load(); n != 1 {
 		t.Errorf("%d dials, want 1", n)
+	}
+}
+
+// A provider that cannot be reached is one line of the log, not one a connection.
+func TestUnreachableIsSaidOnce(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()        // nobody listens there
+	var said bytes.Buffer // read when all dials have ended
+	l, err := NewLink(LinkOptions{URL: "https://" + ln.Addr().String(), Connections: 4, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Warm()
+	l.work.Wait()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(said.String(), "provider is unreachable"); n != 1 {
+		t.Errorf("%d lines, want 1:\n%s", n, said.String())
 	}
 }
 
