@@ -105,11 +105,22 @@ func partOfLong(sm *pdu.SM) bool {
 }
 
 // answers lets a submit_multi go on that waited for the external registries. It
-// may block.
+// may block. Of an ESME that has gone meanwhile nothing is taken: it has no answer,
+// and submits all of it again.
 func (t *multi) answers(p pdu.PDU, asked map[msg.Number]msg.Reason) {
 	maps.Copy(t.told, asked)
 	var m pdu.Multi
-	if m.Decode(p) == nil && t.decide(p, &m) {
+	decoded := m.Decode(p) == nil
+	select {
+	case <-t.bind.Done():
+		for range m.Dests.All() {
+			t.bind.Count(msg.ReasonLinkLost)
+		}
+		t.bind.Drop()
+		return
+	default:
+	}
+	if decoded && t.decide(p, &m) {
 		t.bind.Drop() // that holds it itself
 		return
 	}

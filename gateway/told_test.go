@@ -445,6 +445,27 @@ func TestSubmitMultiBesideAFault(t *testing.T) {
 	}
 }
 
+// TestSubmitMultiOfALostBind: an ESME that has gone while its submit_multi waited has
+// no answer and submits it again; nothing was taken.
+func TestSubmitMultiOfALostBind(t *testing.T) {
+	s := newSecond(t)
+	s.knows(elsewhere, farBearer)
+	release := s.hold()
+	defer release()
+	a := newAppNode(t, s.config)
+	esme := bind(t, a.addr(), "parcels", 0x34)
+	esme.sendMulti(multiTo(elsewhere, subscriber))
+	a.until("it is asked", func() bool { return s.of(elsewhere) == 1 })
+	gone := a.g.hub.Binds()[0]
+	esme.s.Close(nil)
+	a.until("its bind is lost", func() bool { return len(a.g.hub.Binds()) == 0 })
+	release()
+	a.until("nothing is held", func() bool { return !gone.Holds() })
+	if n, l := a.g.spool.Stats().Puts, a.reasoned(msg.ReasonLinkLost); n != 0 || l != 2 {
+		t.Errorf("%d messages were taken, %d counted as lost; want none and 2", n, l)
+	}
+}
+
 // TestSubmitMultiAsksNotForNothing: who is the SMSC's anyway is not asked about,
 // and a submit_multi of these alone passes as it came.
 func TestSubmitMultiAsksNotForNothing(t *testing.T) {

@@ -35,7 +35,7 @@ type Registries struct {
 	flying  atomic.Int64 // flights; for Look
 	mu      sync.Mutex
 	flights map[msg.Number]*flight
-	waiting int // in all flights
+	waiting int // in all flights, and those that were called and have not returned
 }
 
 // flight is a look-up of one number, for everybody who waits for it. Its own
@@ -223,9 +223,11 @@ func (r *Registries) fly(n msg.Number, f *flight) {
 		}
 		then := f.waiting[0]
 		f.waiting = f.waiting[1:]
-		r.waiting--
 		r.mu.Unlock()
 		then(reason)
+		r.mu.Lock()
+		r.waiting-- // now: then may have waited for other numbers, or for a window
+		r.mu.Unlock()
 	}
 }
 
@@ -320,7 +322,7 @@ func (r *Registries) Names() (all []string) {
 	return all
 }
 
-// Waiting is how many messages wait for a look-up.
+// Waiting is how many messages wait for a look-up, or go on after one.
 func (r *Registries) Waiting() int {
 	if r == nil {
 		return 0

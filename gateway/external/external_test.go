@@ -389,8 +389,8 @@ func TestOneLookup(t *testing.T) {
 		<-first
 		g.looks("answered, and others go on first", number, 0, Wait)
 		g.Ask(number, func(msg.Reason) { order = append(order, 50) })
-		if n := g.Waiting(); n != 50 {
-			t.Errorf("%d wait, want 50", n)
+		if n := g.Waiting(); n != 51 {
+			t.Errorf("%d wait, want 51: one is called, and blocked", n)
 		}
 		close(blocked)
 		synctest.Wait()
@@ -466,6 +466,42 @@ func TestAskAll(t *testing.T) {
 			t.Error("AskAll() of one = false")
 		}
 		synctest.Wait()
+	})
+}
+
+// TestAskAllIsBounded: who waits for the other numbers of his set is one of those
+// that may wait, whatever is known of his own.
+func TestAskAllIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		release := make(chan struct{})
+		g.server.set(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, number.String()[1:]) {
+				<-release // one holds them all
+			}
+			return saying(404, "")(r)
+		})
+		const each = 64
+		sets, next := 0, number
+		for ; sets <= 2*maxWaiting/each; sets++ {
+			all := []msg.Number{number}
+			for range each - 1 {
+				next++
+				all = append(all, next)
+			}
+			if !g.askAll(all, func(map[msg.Number]msg.Reason) {}) {
+				break
+			}
+			synctest.Wait()
+		}
+		if n := g.flying.Load(); sets != maxWaiting/each || n > maxWaiting {
+			t.Errorf("%d sets of %d numbers wait in %d flights, want %d sets", sets, each, n, maxWaiting/each)
+		}
+		close(release)
+		synctest.Wait()
+		if n := g.Waiting(); n != 0 || g.flying.Load() != 0 {
+			t.Errorf("%d wait in %d flights", n, g.flying.Load())
+		}
 	})
 }
 

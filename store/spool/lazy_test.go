@@ -128,3 +128,41 @@ func TestLongTrail(t *testing.T) {
 	check("finished, after a restart")
 	shut(t, s)
 }
+
+// A step that is in RAM alone for a second takes no others with it when it moves the
+// trail into a row.
+func TestLongTrailLazily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := started(t, Options{Dir: t.TempDir()})
+		m := message(s, time.Now())
+		put(t, s, m)
+		do(t, s, Event{ID: m.ID, Kind: msg.EvPushDead, Reason: msg.ReasonTokenDead})
+		want := 2
+		add := func(e Event) { e.ID = m.ID; do(t, s, e); want++ }
+		full := func() bool { return len(s.index.byID.get(m.ID).steps) >= maxTrail }
+		for range 8 {
+			add(Event{Kind: msg.EvSMSBegin})
+			add(Event{Kind: msg.EvSMSTemporary, SMSErr: "088", Detail: "throttled, tried again"})
+		}
+		add(Event{Kind: msg.EvCancel})
+		for !full() {
+			add(Event{Kind: msg.EvReceiptTried, Detail: "ESME_RMSGQFUL after 1ms, 1 trx 192.0.2.1:2775"})
+		}
+		check := func(what string) {
+			t.Helper()
+			if steps, err := s.Trace(m.ID); err != nil || len(steps) != want {
+				t.Errorf("%s: %d steps, %v; want %d", what, len(steps), err, want)
+			}
+		}
+		time.Sleep(2 * lazyFor)
+		synctest.Wait()
+		add(Event{Kind: msg.EvReceiptTried, Detail: "no answer after 10s, 1 trx 192.0.2.1:2775, try 2"})
+		check("at once")
+		time.Sleep(2 * lazyFor)
+		synctest.Wait()
+		check("written")
+		add(Event{Kind: msg.EvReceiptDone})
+		check("finished")
+		shut(t, s)
+	})
+}

@@ -373,7 +373,8 @@ func (w *replies) answer(ops []replyOp, results []replyResult) {
 				told = append(told, r)
 			}
 		}
-		if id := results[i].gone; !id.IsZero() && results[i].err == nil {
+		id, err := results[i].gone, results[i].err
+		if _, waits := w.live[id]; waits && (err == nil || errors.Is(err, ErrNotFound)) { // it may be gone with a commit that failed
 			delete(w.live, id)
 			switch t := &ops[i].taken; {
 			case t.Whole:

@@ -139,6 +139,29 @@ func TestReplyStats(t *testing.T) {
 	shut(t, s)
 }
 
+// TestReplyGoneWithAFailedCommit: what is on disk after a commit that failed nobody
+// knows. If the end of a reply is, saying so once more ends it here too.
+func TestReplyGoneWithAFailedCommit(t *testing.T) {
+	s := started(t, Options{Dir: t.TempDir()})
+	m := message(s, time.Now())
+	put(t, s, m)
+	r := answer(t, s, m, 1)
+	if err := s.db.Update(func(txn *badger.Txn) error { return txn.Delete(idKey(kReply, r.ID)) }); err != nil { // that commit
+		t.Fatal(err)
+	}
+	for range 2 {
+		done := make(chan error, 1)
+		s.ReplyTaken(Taken{ID: r.ID, At: time.Now(), Reason: msg.ReasonReceipt}, func(err error) { done <- err })
+		if err := <-done; !errors.Is(err, ErrNotFound) {
+			t.Errorf("ReplyTaken() = %v, want %v", err, ErrNotFound)
+		}
+	}
+	if st := s.Stats(); s.replies.waits(r.ID) || st.Replies != 0 || st.RepliesDelivered != 1 {
+		t.Errorf("waiting %d, delivered %d; want none, and one", st.Replies, st.RepliesDelivered)
+	}
+	shut(t, s)
+}
+
 // TestReplyStepsAreKept as long as the message, also where that ends long after
 // the reply, and then go.
 func TestReplyStepsAreKept(t *testing.T) {

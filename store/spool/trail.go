@@ -25,14 +25,15 @@ type trail struct {
 const maxTrail = 1 << 10
 
 // addStep appends a step to the trail of a draft. A trail that is long enough
-// goes into a row of its own with this commit.
+// goes into a row of its own with this commit, which is not lazy then: RAM has
+// the trail no more.
 func (b *batch) addStep(d *draft, s *Step) {
 	if len(d.trail.steps) >= maxTrail {
 		old := d.trail.steps
 		key := b.key(func(a []byte) []byte { return appendStepKey(a, d.rec.ID, d.trail.count) })
 		value := b.value(key, func(a []byte) []byte { return append(a, old...) })
 		b.rows = append(b.rows, pair{key, value, b.s.keepFor(&d.rec, b.now)})
-		d.trail.steps = ""
+		d.trail.steps, d.write = "", true
 	}
 	b.step = appendStep(b.step[:0], s)
 	d.trail.steps += string(b.step)
