@@ -91,6 +91,15 @@ func (s *second) hold() (release func()) {
 	})
 }
 
+// silent is a node that asks s, which answers nothing until release, and an ESME.
+func (s *second) silent(t *testing.T) (a *appNode, e *esme, release func()) {
+	t.Helper()
+	release = s.hold()
+	a = newAppNode(t, s.config)
+	t.Cleanup(release) // before the node ends
+	return a, bind(t, a.addr(), "parcels", 0x34), release
+}
+
 func (s *second) of(n msg.Number) (times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -300,10 +309,7 @@ func TestWaitingKeepsTheOrder(t *testing.T) {
 func TestUnbindWaitsForTheLookup(t *testing.T) {
 	s := newSecond(t)
 	s.knows(elsewhere, farBearer)
-	release := s.hold()
-	defer release()
-	a := newAppNode(t, s.config)
-	esme := bind(t, a.addr(), "parcels", 0x34)
+	a, esme, release := s.silent(t)
 	answer := esme.send(to(elsewhere, nil))
 	a.until("it is asked", func() bool { return s.of(elsewhere) == 1 })
 	unbound := make(chan error, 1)
@@ -369,10 +375,7 @@ func TestSubmitMultiWaits(t *testing.T) {
 	s := newSecond(t)
 	s.knows(elsewhere, farBearer)
 	s.knows(elsewhere+1, farBearer+"-2")
-	release := s.hold()
-	defer release()
-	a := newAppNode(t, s.config)
-	esme := bind(t, a.addr(), "parcels", 0x34)
+	a, esme, release := s.silent(t)
 	far := msg.Number(33612345678) // which the second registry is not asked about
 	multi := esme.sendMulti(multiTo(far, elsewhere, nobodyHere, elsewhere, subscriber, elsewhere+1))
 	a.until("all are asked", func() bool { return s.of(elsewhere) == 1 && s.of(elsewhere+1) == 1 && s.of(nobodyHere) == 1 })
@@ -417,10 +420,7 @@ func TestSubmitMultiWaits(t *testing.T) {
 func TestSubmitMultiBesideAFault(t *testing.T) {
 	s := newSecond(t)
 	s.breaks(true)
-	release := s.hold()
-	defer release()
-	a := newAppNode(t, s.config)
-	esme := bind(t, a.addr(), "parcels", 0x34)
+	a, esme, release := s.silent(t)
 	multi := esme.sendMulti(multiTo(elsewhere, subscriber))
 	a.until("it is asked", func() bool { return s.of(elsewhere) == 1 })
 	if !a.g.hub.Binds()[0].Holds() {
@@ -450,10 +450,7 @@ func TestSubmitMultiBesideAFault(t *testing.T) {
 func TestSubmitMultiOfALostBind(t *testing.T) {
 	s := newSecond(t)
 	s.knows(elsewhere, farBearer)
-	release := s.hold()
-	defer release()
-	a := newAppNode(t, s.config)
-	esme := bind(t, a.addr(), "parcels", 0x34)
+	a, esme, release := s.silent(t)
 	esme.sendMulti(multiTo(elsewhere, subscriber))
 	a.until("it is asked", func() bool { return s.of(elsewhere) == 1 })
 	gone := a.g.hub.Binds()[0]

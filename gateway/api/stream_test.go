@@ -12,11 +12,19 @@ import (
 	"shunt/store/spool"
 )
 
-// withStreams serves an API with streams in front of the rig's stores.
-func (r *rig) withStreams(limit int) *Streams {
-	s := NewStreams(limit)
-	r.base = r.serve(New(Options{Spool: r.spool, Devices: r.reg, Text: textOf, Log: r.logger(), Streams: s}), r.logger())
-	return s
+// withStreams serves an API with streams in front of the rig's stores. ended has
+// the end of each stream, once the gateway has let go of it.
+func (r *rig) withStreams(limit int) (s *Streams, ended <-chan struct{}) {
+	s = NewStreams(limit)
+	api := New(Options{Spool: r.spool, Devices: r.reg, Text: textOf, Log: r.logger(), Streams: s})
+	ends := make(chan struct{}, 100)
+	r.base = r.serve(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		api.ServeHTTP(w, q)
+		if q.URL.Path == "/v1/stream" {
+			ends <- struct{}{}
+		}
+	}), r.logger())
+	return s, ends
 }
 
 // follow opens a stream and gives its events as "event id", without comments.
@@ -76,7 +84,7 @@ func next(t *testing.T, events <-chan string, want string) {
 // one and has an older id; what another has is taken back.
 func TestStream(t *testing.T) {
 	r := newRig(t)
-	s := r.withStreams(10)
+	s, _ := r.withStreams(10)
 	announce := func(id msg.ID) {
 		rec, err := r.spool.Get(id)
 		if err != nil || !s.Announce(&rec) {
@@ -122,17 +130,16 @@ func TestStream(t *testing.T) {
 // one that does not read is cut.
 func TestStreamLimits(t *testing.T) {
 	r := newRig(t)
-	s := r.withStreams(3)
+	s, ended := r.withStreams(3)
 	oldest, _ := r.follow(bearerA, "")
 	r.follow(bearerA, "")
 	r.follow(bearerA, "")
 	if got, open := <-oldest; open {
 		t.Errorf("the oldest of three: %q, want its end", got)
 	}
-	for until := time.Now().Add(20 * time.Second); s.Open() > 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("%d streams are open, want 2", s.Open())
-		}
+	<-ended
+	if n := s.Open(); n != 2 {
+		t.Fatalf("%d streams are open, want 2", n)
 	}
 	r.follow(bearerB, "")
 	if _, status := r.follow(bearerBob, ""); status != 503 {
