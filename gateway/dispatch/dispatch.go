@@ -165,14 +165,15 @@ func (d *Dispatcher) Observe(c *spool.Change) {
 		d.arrived(*r)
 	case c.Turn && (c.Event.Kind == msg.EvTurn || c.Event.Kind == msg.EvReplace):
 		d.fallback.add(smsOf(r, false))
-	case c.Event.Kind == msg.EvNoticeDone || c.Event.Kind == msg.EvReceiptTried || c.Event.Kind == msg.EvSMSEnroute: // nobody's turn, whatever the state
+	case c.Event.Kind == msg.EvNoticeDone, c.Event.Kind == msg.EvReceiptTried, c.Event.Kind == msg.EvSMSEnroute:
+		// Nobody's turn, whatever the state.
 	case c.To == msg.SMSUnknown && c.Event.Kind != msg.EvSMSResubmit:
 		d.unknown(*r)
 	case c.Event.Kind == msg.EvSMSTemporary:
 		d.again(*r)
 	case c.Event.Kind == msg.EvSMSAccepted:
 		id := r.ID
-		d.releaseEarly(id, r.Peer, r.SMSID)
+		d.early.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postEnroute(id, h.receipt) })
 		d.held.release(r.Peer, r.SMSID, func(h heldReceipt) { d.postReceipt(id, h.receipt, h.answer) })
 	}
 	if c.To.Final() && !c.From.Final() {

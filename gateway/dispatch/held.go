@@ -52,21 +52,18 @@ func (d *Dispatcher) OnReceipt(r CarrierReceipt, answer func(pdu.Status)) {
 // enroute takes an intermediate notification, which is the ESME's where it asked
 // for one. It promises nothing: the SMSC has its answer before it is durable.
 func (d *Dispatcher) enroute(r CarrierReceipt) {
-	id, ok := d.o.Spool.Correlate(r.SMSC, r.ID)
-	if !ok { // like a receipt it may have come early
-		d.early.hold(r, func(pdu.Status) {}, d.o.Now())
-		if id, ok = d.o.Spool.Correlate(r.SMSC, r.ID); ok {
-			d.releaseEarly(id, r.SMSC, r.ID)
-		}
+	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
+		d.postEnroute(id, r)
 		return
 	}
-	d.post(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: r.State.Stat()})
+	d.early.hold(r, func(pdu.Status) {}, d.o.Now()) // like a receipt it may have come early
+	if id, ok := d.o.Spool.Correlate(r.SMSC, r.ID); ok {
+		d.early.release(r.SMSC, r.ID, func(h heldReceipt) { d.postEnroute(id, h.receipt) })
+	}
 }
 
-func (d *Dispatcher) releaseEarly(id msg.ID, smsc, smsID string) {
-	d.early.release(smsc, smsID, func(h heldReceipt) {
-		d.post(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: h.receipt.State.Stat()})
-	})
+func (d *Dispatcher) postEnroute(id msg.ID, r CarrierReceipt) {
+	d.post(spool.Event{ID: id, Kind: msg.EvSMSEnroute, Reason: msg.ReasonReceipt, Detail: r.State.Stat()})
 }
 
 func (d *Dispatcher) postReceipt(id msg.ID, r CarrierReceipt, answer func(pdu.Status)) {

@@ -65,8 +65,8 @@ func Outcome(r *spool.Record) (smpp.MessageState, string) {
 // sequence_number is left 0.
 //
 // An intermediate notification (§5.2.12: esm_class 0x20) says ENROUTE, and that
-// the app's provider has the message or, after a fallback, the carrier. An SME delivery acknowledgement (0x08)
-// says that the user has read it (§2.11).
+// the app's provider has the message or, after a fallback, the carrier. An SME
+// delivery acknowledgement (0x08) says that the user has read it (§2.11).
 func Build(dst []byte, r *spool.Record, n msg.Notice, submit pdu.PDU, version byte) ([]byte, error) {
 	var m pdu.SM
 	if err := m.DecodeMessage(submit); err != nil {

@@ -3,11 +3,11 @@ package spool
 import "hash/maphash"
 
 // table finds an entry by a key that the entry carries. A slot is one pointer,
-// where a Go map keeps the key as well: with a million messages pending that is
-// a third of the memory. It is split into shards, so that growing stops the
-// committer for one shard's few thousand entries and not for all. The hash is
-// seeded: who chooses the keys cannot choose where they lie. One writer, or any
-// number of readers, at a time.
+// where a Go map keeps the key as well: a million entries take about half of
+// what a map would. It is split into shards, so that growing stops the committer
+// for one shard's few thousand entries and not for all. The hash is seeded: who
+// chooses the keys cannot choose where they lie. One writer, or any number of
+// readers, at a time.
 type table[K comparable] struct {
 	key    func(*entry) K
 	seed   maphash.Seed
@@ -34,7 +34,7 @@ func newTable[K comparable](key func(*entry) K) *table[K] {
 func (t *table[K]) len() int { return t.held }
 
 // find is the shard of k and the slot that holds it, or the free one where it
-// would lie; the shard has slots.
+// would lie; -1 where the shard has no slots yet.
 func (t *table[K]) find(k K) (s *shard, at int) {
 	h := maphash.Comparable(t.seed, k)
 	s = &t.shards[h>>56]
